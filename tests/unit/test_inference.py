@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from zsd.assets import bundled_teacher_path
+from zsd.inference import encode, pad, predict_probs
+from zsd.student import build_student, parse_student
+
+TEXTS = ["a goal in stoppage time", "", "shares fell " * 60, "日本 naïve café", "x", "the probe lands on mars today"]
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["single", "multi"])
+def student(request: pytest.FixtureRequest) -> tuple[Any, Any]:
+    return build_student(
+        parse_student("layers:1"),
+        teacher=bundled_teacher_path(),
+        names=["a", "b", "c"],
+        multi_label=request.param,
+        seed=0,
+    )
+
+
+def one_by_one(model: Any, tokenizer: Any, text: str) -> np.ndarray[Any, Any]:
+    with torch.no_grad():
+        logits = model.eval()(**tokenizer([text], truncation=True, return_tensors="pt")).logits
+    multi_label = model.config.problem_type == "multi_label_classification"
+    probs: np.ndarray[Any, Any] = (torch.sigmoid(logits) if multi_label else torch.softmax(logits, -1))[0].numpy()
+    return probs
+
+
+@pytest.mark.parametrize("token_budget", [1, 64, 8192])
+def test_batches_give_what_each_text_gives_alone_in_order(student: tuple[Any, Any], token_budget: int) -> None:
+    model, tokenizer = student
+    probs_NK = predict_probs(model, tokenizer, TEXTS, token_budget=token_budget)
+    expected_NK = np.stack([one_by_one(model, tokenizer, text) for text in TEXTS])
+    np.testing.assert_allclose(probs_NK, expected_NK, atol=1e-5)
+    assert probs_NK.dtype == np.float32
+
+
+def test_no_text_gives_no_row_and_training_mode_is_put_back(student: tuple[Any, Any]) -> None:
+    model, tokenizer = student
+    model.train()
+    assert predict_probs(model, tokenizer, []).shape == (0, 3)
+    assert model.training
+    model.eval()
+
+
+def test_texts_are_cut_at_max_length(student: tuple[Any, Any]) -> None:
+    model, tokenizer = student
+    assert [len(ids) for ids in encode(tokenizer, TEXTS, max_length=8)] == [7, 2, 8, 8, 3, 8]
+    short = predict_probs(model, tokenizer, ["alpha beta gamma delta"], max_length=4)
+    np.testing.assert_allclose(short, predict_probs(model, tokenizer, ["alpha beta"]), atol=1e-6)
+
+
+@given(lengths=st.lists(st.integers(1, 30), min_size=1, max_size=6), left=st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_padding_keeps_every_token_and_rounds_up_to_eight(lengths: list[int], left: bool) -> None:
+    class Tokenizer:
+        pad_token_id = 9
+        padding_side = "left" if left else "right"
+
+    rows = [list(range(100, 100 + length)) for length in lengths]
+    batch = pad(rows, Tokenizer())
+    assert batch["input_ids"].shape == batch["attention_mask"].shape == (len(rows), -(-max(lengths) // 8) * 8)
+    for n, row in enumerate(rows):
+        real = batch["attention_mask"][n].bool()
+        assert batch["input_ids"][n][real].tolist() == row
+        assert (batch["input_ids"][n][~real] == 9).all()
+        assert bool(real[-1 if left else 0])

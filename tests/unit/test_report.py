@@ -1,0 +1,463 @@
+from __future__ import annotations
+
+import copy
+import json
+import random
+import struct
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zsd.errors import StoreError
+from zsd.report import summary_table, write_report
+from zsd.report.facts import big_numbers, caution, headline, wilson_interval
+from zsd.report.text import clip, duration, factor, number, parameters, percent, plain
+
+FOUR = ["technology", "sports", "business", "world"]
+HOSTILE = '<script>alert("x")</script> \'"><img src=x onerror=alert(1)> {{ 7*7 }} $\\frac{1}{0}$ & שלום مرحبا 🦄\u202e\x00\ud800'
+
+
+def fake_side(
+    labels: list[str], rows: int, skill: float, *, seed: int, gold: bool, multi_label: bool
+) -> dict[str, Any]:
+    """What evaluation would say of a model that is right with probability `skill`: all figures follow from one draw."""
+    rng = random.Random(seed)
+    count = len(labels)
+    confusion = [[0] * count for _ in labels]
+    bins: list[list[tuple[float, bool]]] = [[] for _ in range(15)]
+    histogram = [0] * 20
+    for row in range(rows):
+        right = rng.random() < skill
+        truth = row % count
+        confusion[truth][truth if right else rng.randrange(count)] += 1
+        score = min(0.999, max(1 / count, rng.betavariate(6 if right else 3, 1.4 if right else 2)))
+        bins[int(score * 15)].append((score, right))
+        histogram[int(score * 20)] += 1
+    chosen = [sum(line[k] for line in confusion) for k in range(count)]
+    side: dict[str, Any] = {
+        "rows": rows,
+        "confidence_histogram": {"edges": [i / 20 for i in range(21)], "counts": histogram},
+        "class_balance": {label: chosen[k] / rows for k, label in enumerate(labels)},
+    }
+    if not gold:
+        return side
+    per_class = {}
+    for k, label in enumerate(labels):
+        support, hits = sum(confusion[k]), confusion[k][k]
+        precision, recall = hits / max(chosen[k], 1), hits / max(support, 1)
+        f1 = 2 * precision * recall / max(precision + recall, 1e-9)
+        per_class[label] = {"precision": precision, "recall": recall, "f1": f1, "support": support}
+    macro = sum(c["f1"] for c in per_class.values()) / count
+    reliability = [
+        {
+            "lower": i / 15,
+            "upper": (i + 1) / 15,
+            "count": len(b),
+            "confidence": sum(s for s, _ in b) / len(b) if b else None,
+            "accuracy": sum(r for _, r in b) / len(b) if b else None,
+        }
+        for i, b in enumerate(bins)
+    ]
+    side |= {"macro_f1": macro, "ece": 0.063, "reliability": reliability, "per_class": per_class}
+    if multi_label:
+        return side | {"micro_f1": macro + 0.02, "map": macro + 0.05, "subset_accuracy": macro - 0.2}
+    hits = sum(confusion[k][k] for k in range(count))
+    return side | {"accuracy": hits / rows, "confusion": confusion}
+
+
+def fake_contestant(name: str, kind: str, rate: float, **other: Any) -> dict[str, Any]:
+    runs = [rate * 0.93, rate, rate * 1.06]
+    return {
+        "name": name, "kind": kind, "engine": "torch", "precision": "fp32", "batch": 16, "threads": 2,
+        "rows_per_second": rate, "rows_per_second_runs": runs, "pairs_per_second": 4 * rate, "passes_per_row": 4,
+        "peak_memory_mb": 610.0, "load_seconds": 1.9, "parameters": 22_700_000, "model_mb": 90.8,
+        "padding_waste": 0.06, "agreement": 0.998, "accuracy": 0.797, "speedup": rate / 12.1, **other,
+    }  # fmt: skip
+
+
+def fake_benchmark(
+    labels: list[str] | None = None, *, rows: int = 160, gold: bool = True, multi_label: bool = False
+) -> dict[str, Any]:
+    labels = FOUR if labels is None else labels
+    teacher, student = (
+        fake_side(labels, rows, skill, seed=seed, gold=gold, multi_label=multi_label)
+        for skill, seed in ((0.76, 1), (0.78, 2))
+    )
+    contestants = [
+        fake_contestant("transformers pipeline", "pipeline", 12.1),
+        fake_contestant("teacher, torch bf16 sorted", "teacher", 33.0, precision="bf16", padding_waste=0.02),
+        fake_contestant("teacher, deepsparse 80 % sparse int8", "teacher", 74.2, engine="deepsparse", precision="int8"),
+        fake_contestant("student", "student", 410.0, passes_per_row=1, parameters=14_400_000, model_mb=57.6),
+    ]
+    if not gold or multi_label:
+        contestants = [contestant | {"accuracy": None} for contestant in contestants]
+    return {
+        "schema": 1,
+        "created": "2026-11-22T03:00:00+00:00",
+        "zsd_version": "0.1.0",
+        "command": "zsd benchmark --teacher bundled --model out/student --data sample.parquet --label-column label --output out",
+        "machine": {
+            "cpu": "Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz", "cores": 2, "memory_gb": 23.4, "gpu": None,
+            "cpu_flags": ["avx512f", "avx512_bf16", "avx512_vnni", "amx_tile"],
+            "versions": {"python": "3.11.7", "torch": "2.13.0", "transformers": "5.23.0", "ray": "2.60.0"},
+        },
+        "task": {
+            "labels": labels, "template": "This text is about {}.", "multi_label": multi_label,
+            "data": ["zsd/assets/sample/news.parquet"], "rows": rows, "speed_rows": 64, "rounds": 3,
+            "mean_tokens_per_pair": 38.2, "gold": gold, "teacher": "bundled", "student": "out/student",
+        },
+        "label_job": {
+            "rows": 480, "pairs": 480 * len(labels), "rejected": 3, "duplicates": 2,
+            "rows_per_second": 34.1, "pairs_per_second": 136.0, "engine": "torch",
+        },
+        "contestants": contestants,
+        "quality": {
+            "teacher": teacher, "student": student, "agreement": 0.93, "kl": 0.11,
+            "gold_class_balance": {label: 1 / len(labels) for label in labels} if gold else None,
+        },
+        "ray_overhead": {"rows": 160, "bare_rows_per_second": 33.0, "label_rows_per_second": 31.2, "ratio": 0.945},
+        "examples": {
+            "most_confident": [
+                fake_example("The champions scored twice in extra time to win the cup final.", labels[1], 0.99, gold),
+                fake_example("Shares of the chip maker rose 4 percent after it beat forecasts.", labels[0], 0.98, gold),
+            ],
+            "least_confident": [
+                fake_example("A long one, word by word. " * 200, labels[0], 0.31, gold),
+                fake_example("اللاعب سجل هدفين في المباراة النهائية 🏆", labels[1], 0.35, gold),
+            ],
+            "disagreements": [
+                fake_example("Regulators open inquiry into app stores.", labels[0], 0.52, gold)
+                | {"student": {"label": labels[-1], "score": 0.61}},
+            ],
+        },
+    }  # fmt: skip
+
+
+def fake_example(text: str, label: str, score: float, gold: bool) -> dict[str, Any]:
+    answer = {"label": label, "score": score}
+    return {
+        "text": text,
+        "teacher": answer,
+        "student": answer | {"score": score - 0.02},
+        "gold": label if gold else None,
+    }
+
+
+class Page(HTMLParser):
+    """The elements, attributes and visible text of a page; no element may be left open or closed twice."""
+
+    VOID = frozenset({"meta", "br", "img", "link"})
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.words: list[str] = []
+        self.open: list[str] = []
+        self.feed(path.read_text(encoding="utf-8"))
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not {"style", "title"} & set(self.open):
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def report(benchmark: dict[str, Any], directory: Path) -> tuple[Page, set[str]]:
+    path = write_report(benchmark, directory)
+    assert path == directory / "report.html"
+    return Page(path), {png.name for png in directory.glob("*.png")}
+
+
+def test_everything_measured_is_on_the_page(tmp_path: Path) -> None:
+    benchmark = fake_benchmark()
+    page, pngs = report(benchmark, tmp_path)
+    assert pngs == {
+        f"{name}.png"
+        for name in (
+            "speed",
+            "accuracy",
+            "scores",
+            "class_balance",
+            "reliability",
+            "confusion",
+            "confusion_teacher",
+        )  # fmt: skip
+    }
+    assert page.tags.count("svg") == len(pngs)
+    accuracy = percent(benchmark["quality"]["student"]["accuracy"]).replace("\xa0", " ")
+    shown = ["410", "34×", "12.1", "93.0 %", accuracy, "Xeon", "zsd benchmark --teacher bundled", "5.5 %", "0.11 nats",
+             "This text is about {}.", "480 rows (1,920 pairs)", "22.7 M", "41 min"]  # fmt: skip
+    for words in shown:
+        assert words in page.text, words
+
+
+def test_pngs_are_readable_pictures(tmp_path: Path) -> None:
+    _, pngs = report(fake_benchmark(), tmp_path)
+    for name in pngs:
+        head = (tmp_path / name).read_bytes()[:24]
+        width, height = struct.unpack(">II", head[16:24])
+        assert head[:8] == b"\x89PNG\r\n\x1a\n"
+        assert width == 940
+        assert 200 < height < 2400
+
+
+def test_the_same_benchmark_gives_the_same_page(tmp_path: Path) -> None:
+    first = write_report(fake_benchmark(), tmp_path / "a").read_bytes()
+    assert write_report(fake_benchmark(), tmp_path / "b").read_bytes() == first
+
+
+def test_the_benchmark_is_not_changed(tmp_path: Path) -> None:
+    benchmark = fake_benchmark()
+    before = copy.deepcopy(benchmark)
+    write_report(benchmark, tmp_path)
+    assert benchmark == before
+    assert json.loads(json.dumps(benchmark)) == before
+
+
+def test_hostile_text_stays_text(tmp_path: Path) -> None:
+    labels = [HOSTILE, "a" * 300, 'quo"te', "$x^{$"]
+    benchmark = fake_benchmark(labels)
+    for group in benchmark["examples"].values():
+        for example in group:
+            example["text"] = HOSTILE + example["text"]
+    for record, keys in ((benchmark, ["command"]), (benchmark["machine"], ["cpu"]), (benchmark["task"], ["template"])):
+        for name in keys:
+            record[name] = HOSTILE
+    benchmark["task"]["data"] = [HOSTILE]
+    benchmark["contestants"][3]["name"] = HOSTILE
+    benchmark["contestants"][0]["engine"] = HOSTILE
+    page, _ = report(benchmark, tmp_path)
+    assert {"script", "img", "iframe", "link", "object", "base", "form"}.isdisjoint(page.tags)
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
+    assert '<script>alert("x")</script>' in page.text
+    assert "{{ 7*7 }}" in page.text
+    assert "שלום مرحبا 🦄" in page.text
+    assert "\x00" not in page.text
+
+
+def test_the_page_loads_nothing_and_runs_nothing(tmp_path: Path) -> None:
+    page, _ = report(fake_benchmark(), tmp_path)
+    loading = {"src", "href", "xlink:href", "srcset", "data", "action", "background"}
+    assert all(value.startswith("#") for name, value in page.attributes if name in loading)
+    css = (tmp_path / "report.html").read_text(encoding="utf-8").split("<style>")[1].split("</style>")[0]
+    assert "url(" not in css
+    assert "@import" not in css
+    assert ("content", "default-src 'none'; style-src 'unsafe-inline'") in page.attributes
+
+
+def test_ids_are_unique_and_references_resolve(tmp_path: Path) -> None:
+    page, _ = report(fake_benchmark(), tmp_path)
+    ids = [value for name, value in page.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+    references = {value[1:] for name, value in page.attributes if name == "xlink:href"}
+    references |= {value[5:-1] for name, value in page.attributes if name == "clip-path"}
+    assert references
+    assert references <= set(ids)
+
+
+def test_without_gold_agreement_stands_in_for_accuracy(tmp_path: Path) -> None:
+    benchmark = fake_benchmark(gold=False)
+    page, pngs = report(benchmark, tmp_path)
+    assert pngs == {"speed.png", "agreement.png", "scores.png", "class_balance.png"}
+    assert "No gold labels were given" in page.text
+    assert headline(benchmark).endswith("and agrees with the teacher on 93.0\xa0% of the rows.")
+    assert "accuracy" not in summary_table(benchmark)
+
+
+def test_multi_label_speaks_of_f1_and_draws_no_confusion(tmp_path: Path) -> None:
+    benchmark = fake_benchmark(multi_label=True)
+    benchmark["examples"]["most_confident"][0]["gold"] = ["sports", "world"]
+    benchmark["examples"]["most_confident"][1]["gold"] = []
+    page, pngs = report(benchmark, tmp_path)
+    assert "accuracy.png" in pngs
+    assert not any("confusion" in name for name in pngs)
+    assert "sports, world" in page.text
+    assert "none of the classes" in page.text
+    student = f"{benchmark['quality']['student']['micro_f1']:.2f}"
+    assert f"with micro-F1 {student} against the teacher’s" in headline(benchmark)
+    assert "micro-F1" in summary_table(benchmark)
+
+
+def test_150_classes_stay_readable(tmp_path: Path) -> None:
+    benchmark = fake_benchmark([f"intent number {k}" for k in range(150)], rows=900)
+    page, pngs = report(benchmark, tmp_path)
+    assert not any("confusion" in name for name in pngs)
+    assert "other 130 classes" in page.text
+    assert "The other 130 classes" in page.text
+    assert "and 130 more" in page.text
+    assert "No confusion matrix: with 150 classes" in page.text
+    f1 = [c["f1"] for c in benchmark["quality"]["student"]["per_class"].values()]
+    rows = page.text.split("Class by class, hardest first")[1].split("intent number ")[1:-1]
+    shown = [float(row.split()[7]) for row in rows[:20]]
+    assert shown == [round(value, 2) for value in sorted(f1)[:20]]
+
+
+def test_a_single_contestant_and_nothing_else_is_a_report(tmp_path: Path) -> None:
+    benchmark = fake_benchmark()
+    benchmark |= {"quality": None, "label_job": None, "ray_overhead": None, "examples": None}
+    benchmark["contestants"] = [
+        fake_contestant("teacher", "teacher", 33.0, speedup=None, agreement=None, accuracy=None)
+    ]
+    page, pngs = report(benchmark, tmp_path)
+    assert pngs == {"speed.png"}
+    assert headline(benchmark) == "The teacher answers 33.0 rows/s."
+    assert "The job" not in page.text
+    assert summary_table(benchmark).splitlines() == ["teacher              33.0  rows/s (teacher)"]
+
+
+def test_no_contestant_is_still_a_report_of_quality(tmp_path: Path) -> None:
+    benchmark = fake_benchmark() | {"contestants": []}
+    page, pngs = report(benchmark, tmp_path)
+    assert "speed.png" not in pngs
+    assert "accuracy.png" in pngs
+    assert "No contestant was timed" in page.text
+
+
+@pytest.mark.parametrize("name", ["peak_memory_mb", "load_seconds", "parameters", "padding_waste", "batch", "threads",
+                                  "rows_per_second", "rows_per_second_runs", "speedup", "agreement", "accuracy"])  # fmt: skip
+def test_a_measure_that_is_null_is_a_dash(name: str, tmp_path: Path) -> None:
+    benchmark = fake_benchmark()
+    benchmark["contestants"] = [contestant | {name: None} for contestant in benchmark["contestants"]]
+    page, _ = report(benchmark, tmp_path)
+    assert "None" not in page.text
+    assert "nan" not in page.text.replace("finance", "")
+
+
+def test_the_whole_text_of_a_long_example_is_there_but_folded(tmp_path: Path) -> None:
+    benchmark = fake_benchmark()
+    text = "x" * 4999 + "!"
+    benchmark["examples"]["most_confident"][0]["text"] = text
+    page, _ = report(benchmark, tmp_path)
+    assert "The rest of its 5,000 characters" in page.text
+    assert page.text.count("x" * 420) >= 1
+    assert "x" * (4999 - 420) + "!" in page.text
+
+
+def test_another_schema_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="schema 2 is not 1"):
+        write_report(fake_benchmark() | {"schema": 2}, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_headline_is_the_result_in_plain_words() -> None:
+    benchmark = fake_benchmark()
+    benchmark["quality"]["student"]["accuracy"] = 0.812
+    benchmark["quality"]["teacher"]["accuracy"] = 0.794
+    assert headline(benchmark).replace("\xa0", " ") == (
+        "The student answers 410 rows/s, 34× the transformers zero-shot pipeline, "
+        "with 81.2 % accuracy against the teacher’s 79.4 %."
+    )
+
+
+def test_the_fastest_contestant_of_a_kind_speaks_for_it() -> None:
+    benchmark = fake_benchmark()
+    benchmark["contestants"].insert(0, fake_contestant("student, openvino", "student", 900.0))
+    assert headline(benchmark).startswith("The student answers 900 rows/s, 74×")
+    assert "student, openvino" in summary_table(benchmark)
+
+
+def test_without_a_baseline_no_factor_is_claimed() -> None:
+    benchmark = fake_benchmark()
+    benchmark["contestants"] = [contestant | {"speedup": None} for contestant in benchmark["contestants"]]
+    assert "×" not in headline(benchmark)
+    assert "×" not in "".join(item.value for item in big_numbers(benchmark))
+    assert "speed-up" not in summary_table(benchmark)
+
+
+def test_overlapping_intervals_are_admitted() -> None:
+    benchmark = fake_benchmark()
+    assert "160 rows cannot tell them apart" in (caution(benchmark) or "")
+    benchmark["quality"]["student"]["accuracy"] = 0.99
+    benchmark["quality"]["teacher"]["accuracy"] = 0.50
+    assert caution(benchmark) is None
+
+
+def test_wilson_interval_equals_the_published_example() -> None:
+    low, high = wilson_interval(0.81, 100)  # Newcombe 1998, table I: 81 of 263 and 15 of 148 are its cases
+    assert low < 0.81 < high
+    low, high = wilson_interval(81 / 263, 263)
+    assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)
+    low, high = wilson_interval(15 / 148, 148)
+    assert (round(low, 4), round(high, 4)) == (0.0624, 0.1605)
+
+
+@given(st.integers(1, 10_000).flatmap(lambda rows: st.tuples(st.integers(0, rows), st.just(rows))))
+def test_wilson_interval_holds_its_proportion(case: tuple[int, int]) -> None:
+    hits, rows = case
+    low, high = wilson_interval(hits / rows, rows)
+    assert 0.0 <= low <= hits / rows + 1e-12
+    assert hits / rows - 1e-12 <= high <= 1.0
+    assert high > low
+
+
+def test_summary_is_short_and_aligned() -> None:
+    lines = summary_table(fake_benchmark()).splitlines()
+    assert [line.split()[0] for line in lines] == [
+        "labelled", "pipeline", "teacher", "student", "speed-up", "accuracy", "accuracy", "agreement",
+    ]  # fmt: skip
+    assert {line[25:27] for line in lines} == {"  "}
+    assert max(map(len, lines)) <= 100
+
+
+def test_summary_cannot_carry_terminal_escapes() -> None:
+    benchmark = fake_benchmark()
+    benchmark["contestants"][3]["name"] = "student\x1b[2J\x07"
+    assert "\x1b" not in summary_table(benchmark)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "–"), (float("nan"), "–"), (0.0, "0.00"), (0.01234, "0.0123"), (9.999, "10.0"), (12.1, "12.1"),
+     (99.96, "100"), (410.2, "410"), (12300.0, "12,300"), (1e-12, "0.000000")],
+)  # fmt: skip
+def test_number(value: float | None, text: str) -> None:
+    assert number(value) == text
+
+
+def test_units() -> None:
+    assert [duration(s).replace("\xa0", " ") for s in (5.04, 59, 2440, 82645, 1e7)] == [
+        "5.0 s", "59 s", "41 min", "23 h", "116 days",
+    ]  # fmt: skip
+    assert [factor(f) for f in (33.88, 9.96, 2.7, 0.84)] == ["34×", "10×", "2.7×", "0.84×"]
+    assert [parameters(n).replace("\xa0", " ") for n in (22_700_000, 1.3e9)] == ["22.7 M", "1.30 B"]
+
+
+@given(st.text(), st.integers(1, 40))
+def test_clip_is_one_line_of_at_most_so_many_columns(text: str, columns: int) -> None:
+    clipped = clip(text, columns)
+    assert "\n" not in clipped
+    assert len([char for char in clipped if char.isprintable() and ord(char) < 0x300]) <= columns
+    assert clipped == " ".join(plain(text).split()) or clipped.endswith("…")
+
+
+def test_clip_counts_wide_characters_twice() -> None:
+    assert clip("漢字漢字漢字", 7) == "漢字漢…"
+    assert clip("short", 5) == "short"
+
+
+@given(st.text(alphabet=st.characters(), max_size=30))
+def test_plain_text_can_always_be_written(text: str) -> None:
+    assert "\x00" not in plain(text)
+    plain(text).encode("utf-8")

@@ -1,0 +1,18 @@
+"""The embedded default: a small NLI teacher and a sample corpus that travel with the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+BUNDLED_TEACHER = "bundled"
+_ASSETS = Path(__file__).parent
+
+
+def bundled_teacher_path() -> Path:
+    """Directory of the bundled NLI checkpoint (its README.md is the model card)."""
+    return _ASSETS / "teacher"
+
+
+def sample_path(name: str) -> Path:
+    """A file of the sample corpus: ``corpus.txt``, ``labels.txt`` or ``test.csv`` (README.md describes them)."""
+    return _ASSETS / "sample" / name

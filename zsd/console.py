@@ -1,0 +1,58 @@
+"""What a person watching a job sees: one line at a time, on standard error, never a redrawn bar."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+
+
+def say(line: str) -> None:
+    """Print one line of progress to standard error."""
+    print(f"zsd: {line}", file=sys.stderr, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """``41s``, ``3m12s`` or ``2h05m``."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+class Progress:
+    """A line every few seconds: rows done of all, rows/s of this run, time left.
+
+    Args:
+        verb: what is being done, the first word of the line.
+        total: rows of the whole job.
+        done: rows that were done before this run.
+        every: seconds between lines.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self, verb: str, *, total: int, done: int = 0, every: float = 5.0, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.verb, self.total, self.done, self.every, self.clock = verb, total, done, every, clock
+        self.before = done
+        self.started = self.shown = clock()
+
+    def add(self, rows: int, *, started: float) -> None:
+        """Some rows are done; the work on them began at `started` (speed counts from the first of these)."""
+        if self.done == self.before:
+            self.started = started
+        self.started = min(self.started, started)
+        self.done += rows
+        if self.clock() - self.shown >= self.every or self.done == self.total:
+            self.shown = self.clock()
+            say(self.line())
+
+    def line(self) -> str:
+        """The line as it would be printed now."""
+        speed = (self.done - self.before) / max(1e-9, self.clock() - self.started)
+        left = f", {duration((self.total - self.done) / speed)} left" if speed and self.done < self.total else ""
+        share = 100 * self.done / max(1, self.total)
+        return f"{self.verb}: {self.done:,} of {self.total:,} rows ({share:.0f}%), {speed:,.1f} rows/s{left}"

@@ -1,0 +1,123 @@
+"""Readers of one row a line: plain text and JSON lines.
+
+Legend: N rows of a batch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from zsd.corpus.lines import LINE_TOO_LONG, overlong, read_lines
+from zsd.corpus.rows import INVALID_UTF8, RawBatch, Refusal, prefix_of
+from zsd.errors import CorpusError
+
+
+def read_txt(stream: pa.NativeFile, name: str, id_column: str | None, batch_rows: int) -> Iterator[RawBatch]:
+    """One row a line; a newline at the end of the file makes no further row.
+
+    Raises:
+        CorpusError: an id column is asked for, or the file `name` is UTF-16.
+    """
+    if id_column is not None:
+        raise CorpusError(f"{name}: a txt file has no column {id_column!r}: leave out --id-column, or use csv or jsonl")
+    for lines in _batches(stream, name, batch_rows):
+        refusals = {offset: _line_too_long(lines, offset) for offset in overlong(lines)}
+        yield RawBatch(_with_nulls(lines, refusals), None, refusals)
+
+
+def read_jsonl(
+    stream: pa.NativeFile, name: str, text_column: str, id_column: str | None, batch_rows: int
+) -> Iterator[RawBatch]:
+    """One JSON object a line.
+
+    Raises:
+        CorpusError: the file `name` is UTF-16.
+    """
+    for lines in _batches(stream, name, batch_rows):
+        refusals = {offset: _line_too_long(lines, offset) for offset in overlong(lines)}
+        texts: list[str | None] = [None] * len(lines)
+        ids: list[str | None] = [None] * len(lines)
+        for offset, line in enumerate(lines.to_numpy(zero_copy_only=False)):
+            if offset in refusals:
+                continue
+            parsed = _parse(line, text_column, id_column)
+            if isinstance(parsed, Refusal):
+                refusals[offset] = parsed
+            else:
+                texts[offset], ids[offset] = parsed
+        yield RawBatch(_binary(texts), None if id_column is None else _binary(ids), refusals)
+
+
+def _batches(stream: pa.NativeFile, name: str, batch_rows: int) -> Iterator[pa.Array]:
+    for block in read_lines(stream, name):
+        for start in range(0, len(block), batch_rows):
+            yield block[start : start + batch_rows]
+
+
+def _binary(values: list[str | None]) -> pa.Array:
+    return pa.array(values, pa.large_string()).cast(pa.large_binary())
+
+
+def _line_too_long(lines: pa.Array, offset: int) -> Refusal:
+    return Refusal(LINE_TOO_LONG, prefix_of(bytes(memoryview(lines[offset].as_buffer())[:800])))
+
+
+def _with_nulls(lines: pa.Array, refusals: dict[int, Refusal]) -> pa.Array:
+    if not refusals:
+        return lines
+    return pa.array([None if i in refusals else line for i, line in enumerate(lines.to_pylist())], pa.large_binary())
+
+
+def _parse(line: bytes, text_column: str, id_column: str | None) -> tuple[str, str | None] | Refusal:
+    """Text and id of a line; a text or id that UTF-8 cannot hold (a lone surrogate) is refused."""
+    line = line.rstrip(b"\r\n")
+    try:
+        row = json.loads(line.decode())
+    except UnicodeDecodeError:
+        return Refusal(INVALID_UTF8, prefix_of(line))
+    except (ValueError, RecursionError):
+        return Refusal("invalid JSON" if line.strip() else "empty", prefix_of(line))
+    if not isinstance(row, dict):
+        return Refusal(f"not a JSON object: {_kind(row)}", prefix_of(line))
+    if text_column not in row:
+        return Refusal(f"no key {text_column!r}", prefix_of(line))
+    text = row[text_column]
+    if text is None:
+        return Refusal("null", "")
+    if not isinstance(text, str):
+        return Refusal(f"not text: {_kind(text)}", prefix_of(json.dumps(text)))
+    if _has_surrogate(text):
+        return Refusal("lone surrogate", prefix_of(text))
+    if id_column is None:
+        return text, None
+    return _with_id(text, row, id_column)
+
+
+def _with_id(text: str, row: dict[str, Any], id_column: str) -> tuple[str, str] | Refusal:
+    value = row.get(id_column)
+    if value is None:
+        return Refusal("null id" if id_column in row else f"no key {id_column!r}", prefix_of(text))
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return Refusal(f"id is not text or an integer: {_kind(value)}", prefix_of(text))
+    if isinstance(value, str) and _has_surrogate(value):
+        return Refusal("lone surrogate in the id", prefix_of(text))
+    return text, str(value)
+
+
+def _has_surrogate(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def _kind(value: Any) -> str:
+    """What JSON calls the type of a value."""
+    if isinstance(value, bool):
+        return "boolean"
+    return {str: "string", int: "number", float: "number", list: "array", dict: "object"}.get(type(value), "null")

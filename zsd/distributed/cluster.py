@@ -1,0 +1,184 @@
+"""Joining or starting a Ray cluster, and what an actor finds out about the place it was put."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from zsd.engines.base import Placement
+from zsd.errors import ConfigError, EngineError, ZsdError
+
+LOGICAL_GPUS = "ZSD_LOGICAL_GPUS"
+"""Environment variable: 1 lets GPU actors run on the processor, to exercise the GPU path where Ray's GPUs are only
+logical. Without it a GPU actor that finds no CUDA device is an error."""
+
+JOB_VARIABLES = (LOGICAL_GPUS, "ZSD_CACHE", "HF_HUB_OFFLINE", "HF_HOME")
+
+
+def connect(address: str | None) -> None:
+    """Join the cluster at an address, or the one this job was submitted to, or start one on this machine.
+
+    Does nothing where this process is connected already.
+
+    Raises:
+        ConfigError: there is no cluster at the address.
+    """
+    if ray.is_initialized():
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    variables = {name: os.environ[name] for name in JOB_VARIABLES if name in os.environ}
+    variables |= {"TOKENIZERS_PARALLELISM": "false", "NM_DISABLE_ANALYTICS": "True"}
+    address = address or os.environ.get("RAY_ADDRESS")
+    local: dict[str, Any] = {} if address else {"include_dashboard": False, "num_cpus": len(os.sched_getaffinity(0))}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with _native_stderr_silenced():
+                ray.init(
+                    address=address,
+                    logging_level=logging.ERROR,
+                    log_to_driver=False,
+                    runtime_env={"env_vars": variables},
+                    **local,
+                )
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ConfigError(f"no Ray cluster at {address!r} ({reason}): check --ray-address or $RAY_ADDRESS") from None
+    logging.getLogger("ray").setLevel(logging.ERROR)
+
+
+@contextmanager
+def _native_stderr_silenced() -> Iterator[None]:
+    """Drop what Ray's native code writes to standard error while it starts; Python errors are raised as ever."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with Path(os.devnull).open("w") as nothing:
+        os.dup2(nothing.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def placement_here() -> Placement:
+    """Device and threads of the actor this runs in: the only place where that is decided.
+
+    Raises:
+        EngineError: Ray gave this actor a GPU and torch sees none.
+    """
+    import torch
+
+    context = ray.get_runtime_context()
+    cpus = max(1, int(context.get_assigned_resources().get("CPU", 1)))
+    if not context.get_accelerator_ids().get("GPU"):
+        return Placement(device="cpu", threads=cpus)
+    if torch.cuda.is_available():
+        return Placement(device="cuda", threads=cpus)
+    if os.environ.get(LOGICAL_GPUS) == "1":
+        return Placement(device="cpu", threads=cpus)
+    raise EngineError(
+        "Ray gave this actor a GPU but torch sees no CUDA device on the node: install a CUDA build of torch there, "
+        "or use --gpu-actors 0"
+    )
+
+
+def actor_kind() -> str:
+    """``gpu`` or ``cpu``: what Ray gave this actor, whatever it runs on."""
+    return "gpu" if ray.get_runtime_context().get_accelerator_ids().get("GPU") else "cpu"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolSize:
+    """How many actors of each kind, and processor threads of a CPU actor."""
+
+    cpu_actors: int
+    gpu_actors: int
+    cpus_per_actor: int
+
+    @property
+    def actors(self) -> int:
+        """All of them."""
+        return self.cpu_actors + self.gpu_actors
+
+
+def pool_size(
+    *, cpu_actors: int | None, gpu_actors: int | None, cpus_per_actor: int | None, units: int
+) -> PoolSize:
+    """Fill in what was not asked for from what the cluster has; never more actors than units.
+
+    GPU actors where the cluster has GPUs, CPU actors where it has none, both where both are asked for. A GPU actor
+    also takes one CPU, to tokenize.
+
+    Raises:
+        ConfigError: more was asked for than the cluster has.
+    """
+    have = ray.cluster_resources()
+    cpus, gpus = int(have.get("CPU", 0)), int(have.get("GPU", 0))
+    node_cpus = max((int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]), default=0)
+    threads = cpus_per_actor or max(1, min(4, node_cpus))
+    wanted_gpu = gpus if gpu_actors is None else gpu_actors
+    if cpu_actors is None:
+        wanted_cpu = 0 if wanted_gpu else max(1, cpus // threads)
+    else:
+        wanted_cpu = cpu_actors
+    if wanted_gpu > gpus or wanted_gpu + wanted_cpu * threads > cpus or threads > node_cpus:
+        raise ConfigError(
+            f"{wanted_cpu} CPU actors of {threads} CPUs and {wanted_gpu} GPU actors of 1 GPU and 1 CPU were asked for, "
+            f"the cluster has {cpus} CPUs and {gpus} GPUs: lower --cpu-actors, --cpus-per-actor or --gpu-actors"
+        )
+    gpu = min(wanted_gpu, units)
+    return PoolSize(cpu_actors=min(wanted_cpu, units - gpu), gpu_actors=gpu, cpus_per_actor=threads)
+
+
+def train_resources(workers: int) -> tuple[bool, int]:
+    """Whether training workers get a GPU each, and how many CPUs.
+
+    Raises:
+        ConfigError: there are more workers than CPUs.
+    """
+    have = ray.cluster_resources()
+    cpus, gpus = int(have.get("CPU", 0)), int(have.get("GPU", 0))
+    if workers > cpus:
+        raise ConfigError(f"--num-workers {workers}: the cluster has only {cpus} CPUs: ask for at most that many workers")
+    use_gpu = gpus >= workers and os.environ.get(LOGICAL_GPUS) != "1"
+    return use_gpu, max(1, min(cpus // workers, 8))
+
+
+def run_tasks(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+    """`map` with one Ray task for each item; results in order.
+
+    Raises:
+        ZsdError: the first that a task raised, as it was raised.
+    """
+    task = ray.remote(function)
+    try:
+        return list(ray.get([task.remote(item) for item in items]))
+    except ray.exceptions.RayTaskError as error:
+        raise own_error(error) from None
+
+
+def own_error(error: BaseException) -> BaseException:
+    """The `ZsdError` inside what Ray wraps around a remote failure; the failure itself where there is none."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, ZsdError):
+            return type(seen)(str(seen).strip().splitlines()[-1].split("Error: ", 1)[-1]) if _wrapped(seen) else seen
+        cause = getattr(seen, "cause", None)
+        seen = cause if isinstance(cause, BaseException) else seen.__cause__
+    return error
+
+
+def _wrapped(error: BaseException) -> bool:
+    return isinstance(error, ray.exceptions.RayTaskError)

@@ -1,0 +1,94 @@
+"""What is asked of the teacher: class names in order, a hypothesis template, single- or multi-label.
+
+Legend: K labels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zsd.errors import LabelSetError
+
+DEFAULT_TEMPLATE = "This text is about {}."
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSet:
+    """The ordered class names and how they become hypotheses.
+
+    Args:
+        names: K class names, distinct, at least two (one is enough for multi-label); order is kept
+            everywhere: column k of every array is ``names[k]``.
+        template: hypothesis template with exactly one ``{}``.
+        multi_label: whether several classes may be true of one text.
+
+    Raises:
+        LabelSetError: a name is empty or repeated, there are too few, or the template has not exactly one ``{}``.
+    """
+
+    names: tuple[str, ...]
+    template: str = DEFAULT_TEMPLATE
+    multi_label: bool = False
+
+    def __post_init__(self) -> None:
+        fewest = 1 if self.multi_label else 2
+        if len(self.names) < fewest:
+            raise LabelSetError(f"{len(self.names)} class name(s) given, at least {fewest} needed: add more to --labels")
+        for name in self.names:
+            if not name.strip():
+                raise LabelSetError("a class name is empty: remove the blank entry from --labels")
+        repeated = sorted({name for name in self.names if self.names.count(name) > 1})
+        if repeated:
+            raise LabelSetError(f"class name {repeated[0]!r} is given more than once: names must be distinct")
+        if self.template.count("{}") != 1 or self.template.replace("{}", "").count("{"):
+            raise LabelSetError(f"template {self.template!r} must contain {{}} exactly once, where the class name goes")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def hypotheses(self) -> list[str]:
+        """The K hypotheses, one a class name, in order."""
+        return [self.template.replace("{}", name) for name in self.names]
+
+    @property
+    def fingerprint(self) -> str:
+        """128-bit hex digest of names, template and mode: equal if and only if the same is asked."""
+        blob = json.dumps(self.to_dict(), ensure_ascii=False, sort_keys=True)
+        return hashlib.blake2b(blob.encode(), digest_size=16).hexdigest()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The form kept in manifests; `from_dict` reads it back."""
+        return {"names": list(self.names), "template": self.template, "multi_label": self.multi_label}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> LabelSet:
+        """Read what `to_dict` wrote."""
+        return cls(names=tuple(data["names"]), template=data["template"], multi_label=data["multi_label"])
+
+
+def read_label_file(path: str | Path) -> tuple[str, ...]:
+    """Class names from a UTF-8 text file, one a line; blank lines are skipped.
+
+    Raises:
+        LabelSetError: the file cannot be read, is not UTF-8, or names no class.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise LabelSetError(f"{path}: not UTF-8 text (byte {error.start}): save the label file as UTF-8") from None
+    except OSError as error:
+        raise LabelSetError(f"{path}: cannot read the label file: {error.strerror}") from None
+    names = tuple(_stripped(lines))
+    if not names:
+        raise LabelSetError(f"{path}: names no class: write one class name a line")
+    return names
+
+
+def _stripped(lines: Iterable[str]) -> Iterable[str]:
+    return (line.strip() for line in lines if line.strip())

@@ -1,0 +1,90 @@
+"""The manifest of a store: what was asked, what came out, what it cost. Written last, from the units' own records."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import zsd
+from zsd.corpus import IngestResult
+from zsd.shards import SCHEMA_VERSION, UnitRecord
+
+PAUSE = 60.0
+"""Seconds without any unit running after which a job counts as interrupted; the pause is not counted as work."""
+
+
+def make_manifest(
+    *, job: str, folder: str, identity: dict[str, Any], ingest: IngestResult, records: Sequence[UnitRecord]
+) -> dict[str, Any]:
+    """The manifest as a dictionary.
+
+    ``rows + rejected + duplicates == rows_in``. Speeds are rows and pairs over the wall time in which units ran on
+    any actor, from the start of the first to the end of the last; loading the model and pauses between a killed run
+    and its rerun are not in it.
+
+    Args:
+        job: ``label`` or ``predict``.
+        folder: folder that holds the shards.
+        identity: what makes this job this job; its keys are kept at the top level.
+        ingest: what became of every row of the corpus.
+        records: one for every unit.
+    """
+    records = sorted(records, key=lambda record: record.part)
+    seconds = max(1e-9, working_seconds(records))
+    rows, pairs = sum(r.rows for r in records), sum(r.pairs for r in records)
+    computed = sum(r.tokens / (1 - r.padding_waste) for r in records)
+    return {
+        "schema": SCHEMA_VERSION,
+        "job": job,
+        "zsd_version": zsd.__version__,
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "folder": folder,
+        **identity,
+        "rows_in": ingest.rows,
+        "rows": rows,
+        "rejected": ingest.rejected,
+        "rejected_by_reason": ingest.rejected_by_reason,
+        "duplicates": ingest.duplicates,
+        "pairs": pairs,
+        "tokens": sum(r.tokens for r in records),
+        "truncated": sum(r.truncated for r in records),
+        "padding_waste": round(1 - sum(r.tokens for r in records) / max(1.0, computed), 4),
+        "engine": "+".join(sorted({r.engine for r in records})),
+        "engines": _engines(records),
+        "rows_per_second": round(rows / seconds, 2),
+        "pairs_per_second": round(pairs / seconds, 2),
+        "seconds": {"ingest": round(ingest.seconds, 2), job: round(seconds, 2)},
+        "inputs": [asdict(source) for source in ingest.inputs.sources],
+        "units": [asdict(record) for record in records],
+    }
+
+
+def working_seconds(records: Sequence[UnitRecord]) -> float:
+    """Wall seconds in which at least one unit was running, pauses of up to `PAUSE` included."""
+    total, start, end = 0.0, 0.0, -1e18
+    for record in sorted(records, key=lambda record: record.started):
+        if record.started > end + PAUSE:
+            total += max(0.0, end - start)
+            start = record.started
+        end = max(end, record.started + record.seconds)
+    return total + max(0.0, end - start)
+
+
+def _engines(records: Sequence[UnitRecord]) -> list[dict[str, Any]]:
+    """What each kind of actor did: rows and units by engine, precision and actor kind."""
+    groups: dict[tuple[str, str, str], list[UnitRecord]] = {}
+    for record in records:
+        groups.setdefault((record.worker.split()[0], record.engine, record.precision), []).append(record)
+    return [
+        {
+            "actor": actor,
+            "engine": engine,
+            "precision": precision,
+            "units": len(group),
+            "rows": sum(r.rows for r in group),
+            "busy_seconds": round(sum(r.seconds for r in group), 2),
+        }
+        for (actor, engine, precision), group in sorted(groups.items())
+    ]

@@ -1,0 +1,98 @@
+"""The page: benchmark and plots through one Jinja template that escapes every text."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from zsd.report import facts, text
+from zsd.report.plots_classes import MOST_CONFUSED
+
+EXCERPT = 420  # characters of an example shown before it is unfolded
+MOST_CLASSES = 20  # classes shown in the per-class table before it is unfolded
+_HERE = Path(__file__).parent
+_EXAMPLES = {
+    "disagreements": "Where teacher and student disagree",
+    "most_confident": "Most confident",
+    "least_confident": "Least confident",
+}
+
+
+def render_page(benchmark: dict[str, Any], svgs: dict[str, str]) -> str:
+    """The whole page as one string; `svgs` are the plots by name, each one `<svg>` element."""
+    template = _environment().get_template("page.html")
+    return template.render(
+        b=benchmark,
+        task=benchmark["task"],
+        machine=benchmark["machine"],
+        quality=benchmark.get("quality") or {},
+        sides=facts.sides(benchmark),
+        headline=facts.headline(benchmark),
+        caution=facts.caution(benchmark),
+        big_numbers=facts.big_numbers(benchmark),
+        baseline=facts.baseline(benchmark),
+        created=datetime.fromisoformat(benchmark["created"]).strftime("%-d %B %Y, %H:%M %Z"),
+        contestants=sorted(benchmark["contestants"], key=lambda c: -(c.get("rows_per_second") or 0.0)),
+        metric=facts.metric(benchmark),
+        majority=_majority(benchmark),
+        classes=per_class(benchmark),
+        most_classes=MOST_CLASSES,
+        most_confused=MOST_CONFUSED,
+        examples=_examples(benchmark),
+        excerpt=EXCERPT,
+        plots={name: Markup(svg) for name, svg in svgs.items()},
+        css=Markup((_HERE / "style.css").read_text(encoding="utf-8")),
+    )
+
+
+def per_class(benchmark: dict[str, Any]) -> list[dict[str, Any]]:
+    """One record a class, hardest first: label, support, and the measures of each side; empty without gold labels."""
+    known = {who: s["per_class"] for who, s in facts.sides(benchmark).items() if s.get("per_class")}
+    if not known:
+        return []
+    judge = known.get("student") or known["teacher"]
+    labels = [label for label in benchmark["task"]["labels"] if label in judge]
+    records = [
+        {"label": label, "support": judge[label]["support"], **{who: table[label] for who, table in known.items()}}
+        for label in labels
+    ]
+    return sorted(records, key=lambda record: judge[record["label"]]["f1"])
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: text.plain(value) if type(value) is str else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    for function in (text.number, text.fraction, text.percent, text.factor, text.count, text.parameters, text.clip):
+        environment.filters[function.__name__] = function
+    return environment
+
+
+def _majority(benchmark: dict[str, Any]) -> float | None:
+    gold = (benchmark.get("quality") or {}).get("gold_class_balance")
+    return max(gold.values()) if gold and not benchmark["task"]["multi_label"] else None
+
+
+def _examples(benchmark: dict[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
+    given = benchmark.get("examples") or {}
+    return [(title, [_example(e) for e in given[name]]) for name, title in _EXAMPLES.items() if given.get(name)]
+
+
+def _example(example: dict[str, Any]) -> dict[str, Any]:
+    gold = example.get("gold")
+    names = gold if isinstance(gold, list) else [] if gold is None else [gold]
+    answers = [
+        {"who": who, **example[who], "right": example[who]["label"] in names if gold is not None else None}
+        for who in ("teacher", "student")
+        if example.get(who)
+    ]
+    return {"text": example["text"], "answers": answers, "gold": ", ".join(names) if gold is not None else None}

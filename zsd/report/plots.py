@@ -1,0 +1,31 @@
+"""The plots of a benchmark, each a function of the dict that gives a figure, or None where its data were not measured.
+
+Legend: K labels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from zsd.report.drawing import style
+from zsd.report.plots_classes import class_balance, confusion
+from zsd.report.plots_quality import accuracy, agreement, reliability, scores
+from zsd.report.plots_speed import speed
+
+
+def draw_plots(benchmark: dict[str, Any]) -> dict[str, Figure]:
+    """Every plot whose data exist, by the name of its file."""
+    with style():
+        drawn = {
+            "speed": speed(benchmark),
+            "accuracy": accuracy(benchmark),
+            "agreement": agreement(benchmark),
+            "scores": scores(benchmark),
+            "class_balance": class_balance(benchmark),
+            "reliability": reliability(benchmark),
+            "confusion": confusion(benchmark, "student") or confusion(benchmark, "teacher"),
+            "confusion_teacher": confusion(benchmark, "student") and confusion(benchmark, "teacher"),
+        }
+    return {name: figure for name, figure in drawn.items() if figure is not None}

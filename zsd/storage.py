@@ -1,0 +1,238 @@
+"""Files by path or URI: one small layer over `pyarrow.fs`, so that no other module asks where a file lies.
+
+A local file is written under a temporary name in the same folder, flushed to disk and renamed: it is whole or absent.
+An object store (s3://, gs://, abfs://) needs no such dance: a put is atomic by itself, the object appears when the put
+is complete. So the bytes are gathered in memory and put at once; that is meant for shards and manifests, not for
+files larger than memory (`open_scratch` streams those, without the promise).
+
+A temporary name starts with a dot and ends in ``.tmp``; `list_names` never shows it, so a killed writer leaves nothing
+that a reader could take for data.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import IO
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from zsd.errors import InputError, OutputError
+
+_SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+@dataclass(frozen=True)
+class Location:
+    """A place in a filesystem.
+
+    Args:
+        fs: the filesystem that holds it.
+        path: its path as that filesystem names it.
+        uri: absolute and normalized: a plain path for a local file, a URI for any other.
+    """
+
+    fs: pafs.FileSystem
+    path: str
+    uri: str
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the file lies on a mounted disk."""
+        return isinstance(self.fs, pafs.LocalFileSystem)
+
+    def join(self, *parts: str) -> Location:
+        """The location below this one; every part is a name or a relative path, not yet percent-encoded."""
+        below = "/".join(part.strip("/") for part in parts)
+        path = f"{self.path.rstrip('/')}/{below}"
+        if self.is_local:
+            return Location(self.fs, path, path)
+        address = urlsplit(self.uri)
+        return Location(self.fs, path, urlunsplit(address._replace(path=f"{address.path}/{quote(below)}")))
+
+
+def resolve(uri: str | Path) -> Location:
+    """The location that a path (``~`` allowed) or a `pyarrow.fs` URI names; nothing needs to exist there.
+
+    Raises:
+        InputError: the URI is malformed, of an unknown kind, holds a password, or its store cannot be reached.
+    """
+    text = str(uri)
+    if text.startswith("file://"):
+        text = unquote(text.removeprefix("file://"))
+        if not text.startswith("/"):
+            raise InputError(f"{uri}: a file URI must be absolute: write file:///folder/name")
+    if not _SCHEME.match(text):
+        path = os.path.abspath(Path(text).expanduser())  # noqa: PTH100 (Path.absolute keeps "..")
+        return Location(pafs.LocalFileSystem(), path, path)
+    address = urlsplit(text)
+    if address.password:
+        raise InputError(f"{address.scheme}://...@{address.hostname}: a URI must hold no secret: use the environment")
+    if address.fragment:
+        raise InputError(f"{text}: '#' cuts a URI short: write it as %23")
+    address = address._replace(path=address.path.rstrip("/"))
+    fs, root = _filesystem(urlunsplit(address._replace(path="")))
+    return Location(fs, root.rstrip("/") + unquote(address.path), urlunsplit(address))
+
+
+@lru_cache(maxsize=64)
+def _filesystem(root: str) -> tuple[pafs.FileSystem, str]:
+    """The filesystem of a bucket and the bucket's path in it; kept, because making one may ask the network."""
+    try:
+        fs, path = pafs.FileSystem.from_uri(root)
+    except (pa.ArrowException, OSError, ValueError, ImportError) as error:
+        raise InputError(f"{root}: not a path or a URI that can be opened: {first_line(error)}") from None
+    return fs, path
+
+
+def join(uri: str | Path, *parts: str) -> str:
+    """The URI of something below `uri`: ``join("s3://b/out", "corpus", "a.parquet")``."""
+    return resolve(uri).join(*parts).uri
+
+
+def exists(uri: str | Path) -> bool:
+    """Whether a file or folder is there."""
+    place = resolve(uri)
+    return bool(place.fs.get_file_info(place.path).type != pafs.FileType.NotFound)
+
+
+def list_names(uri: str | Path, prefix: str = "", suffix: str = "") -> list[str]:
+    """Sorted names of the files directly in a folder; empty if it is absent. Temporary names are left out."""
+    place = resolve(uri)
+    found = place.fs.get_file_info(pafs.FileSelector(place.path, allow_not_found=True))
+    names = (info.base_name for info in found if info.is_file)
+    return sorted(n for n in names if n.startswith(prefix) and n.endswith(suffix) and not n.startswith("."))
+
+
+def read_bytes(uri: str | Path) -> bytes:
+    """The whole content of a file.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+    place = resolve(uri)
+    with place.fs.open_input_stream(place.path) as stream:
+        return bytes(stream.read())
+
+
+def open_scratch(uri: str | Path) -> pa.NativeFile:
+    """A stream that writes a file piece by piece. Not atomic: a killed writer may leave a part of it."""
+    place = resolve(uri)
+    _make_folder(place)
+    return place.fs.open_output_stream(place.path)
+
+
+@contextmanager
+def open_atomic(uri: str | Path) -> Iterator[IO[bytes]]:
+    """A binary file that appears under its name, whole, when the block ends, and not at all if the block raises."""
+    place = resolve(uri)
+    _make_folder(place)
+    if not place.is_local:
+        buffer = io.BytesIO()
+        yield buffer
+        _put(place, buffer.getbuffer())
+        return
+    final = Path(place.path)
+    temporary = final.with_name(f".{final.name}.{uuid.uuid4().hex[:12]}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(final)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes_atomic(uri: str | Path, data: bytes) -> None:
+    """Write a small file so that it is whole or absent; one already there is replaced."""
+    with open_atomic(uri) as file:
+        file.write(data)
+
+
+def write_table_atomic(
+    uri: str | Path,
+    tables: pa.Table | Iterable[pa.Table],
+    *,
+    schema: pa.Schema | None = None,
+    row_group_size: int | None = None,
+    dictionary_columns: Sequence[str] = (),
+) -> None:
+    """Write a zstd parquet file so that it is whole or absent; one already there is replaced.
+
+    Args:
+        uri: the file.
+        tables: one table, or several that are written one after another, each into row groups of its own.
+        schema: required with several tables; they are cast to it.
+        row_group_size: rows in a row group; a shorter one ends every table. Default: pyarrow's.
+        dictionary_columns: columns with few distinct values.
+    """
+    if isinstance(tables, pa.Table):
+        schema, tables = schema or tables.schema, [tables]
+    if schema is None:
+        raise ValueError("write_table_atomic: several tables need a schema")
+    dictionary = list(dictionary_columns) or False
+    with (
+        open_atomic(uri) as file,
+        pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=dictionary) as writer,
+    ):
+        for table in tables:
+            writer.write_table(table.cast(schema), row_group_size=row_group_size)
+
+
+def delete_file(uri: str | Path) -> None:
+    """Delete a file that may be absent."""
+    place = resolve(uri)
+    if exists(uri):
+        place.fs.delete_file(place.path)
+
+
+def delete_folder(uri: str | Path) -> None:
+    """Delete a folder, which may be absent, and all it holds."""
+    place = resolve(uri)
+    if exists(uri):
+        place.fs.delete_dir(place.path)
+
+
+def delete_empty_folder(uri: str | Path) -> None:
+    """Delete a local folder if it holds nothing; a store has no empty folders."""
+    place = resolve(uri)
+    if place.is_local and exists(uri) and not any(Path(place.path).iterdir()):
+        Path(place.path).rmdir()
+
+
+def delete_temporaries(uri: str | Path) -> None:
+    """Delete what killed writers left directly in a folder."""
+    place = resolve(uri)
+    for info in place.fs.get_file_info(pafs.FileSelector(place.path, allow_not_found=True)):
+        if info.is_file and info.base_name.startswith(".") and info.base_name.endswith(".tmp"):
+            place.fs.delete_file(info.path)
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message, for messages of one line."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _make_folder(place: Location) -> None:
+    parent = place.path.rpartition("/")[0]
+    if parent and place.fs.type_name not in {"s3", "gcs"}:  # these have no folders, and a bucket is not ours to make
+        place.fs.create_dir(parent, recursive=True)
+
+
+def _put(place: Location, data: memoryview) -> None:
+    if place.fs.type_name == "hdfs":
+        raise OutputError(f"{place.uri}: HDFS can be read, not written (its put is not atomic): use a mounted path")
+    with place.fs.open_output_stream(place.path) as stream:
+        stream.write(data)

@@ -1,0 +1,206 @@
+"""Distillation with the transformers Trainer: its loss, its held-out metrics, its defaults, its progress lines.
+
+Legend: N rows, K labels.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils.data import Sampler
+from transformers import (
+    EvalPrediction,
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+
+from zsd.errors import ConfigError
+from zsd.evaluation import agreement, kl_divergence
+from zsd.inference import probabilities
+from zsd.losses import distillation_loss
+from zsd.training_data import Collator, LengthGroupedOrder, SoftLabelDataset
+
+PROGRESS_SECONDS = 10.0
+
+
+def default_training_arguments(train_rows: int) -> dict[str, Any]:
+    """zsd's defaults where they differ from those of `TrainingArguments`; any of them may be overridden.
+
+    Args:
+        train_rows: rows on the training side of the split.
+    """
+    return {
+        "per_device_train_batch_size": 32,
+        "per_device_eval_batch_size": 128,
+        "num_train_epochs": float(default_epochs(train_rows)),
+        "learning_rate": 1e-4,
+        "warmup_steps": 0.1,
+        "weight_decay": 0.01,
+        "bf16": bf16_is_fast(),
+        "train_sampling_strategy": "group_by_length",
+        "logging_steps": 10,
+        "eval_strategy": "epoch",
+        "save_strategy": "epoch",
+        "save_total_limit": 1,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        "seed": 0,
+    }
+
+
+def default_epochs(train_rows: int) -> int:
+    """TBD."""
+    return max(3, min(15, -(-30_000 // train_rows)))
+
+
+def bf16_is_fast() -> bool:
+    """Whether this process computes bfloat16 products in hardware: a GPU that does, else a CPU with AMX or AVX512-BF16.
+
+    Weights, gradients and optimizer stay float32 (autocast); there only is less to gain from bf16 elsewhere.
+    """
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+
+
+def make_trainer(
+    model: Any,
+    tokenizer: Any,
+    args: TrainingArguments,
+    *,
+    train: SoftLabelDataset,
+    heldout: SoftLabelDataset,
+    multi_label: bool,
+    temperature: float = 1.0,
+    freeze_embeddings: bool = False,
+    write: Callable[[str], None] = print,
+) -> DistillationTrainer:
+    """A transformers Trainer that distils soft labels into the student; ``trainer.train()`` does the rest.
+
+    Args:
+        model: the student.
+        tokenizer: its tokenizer.
+        args: any `TrainingArguments`; `default_training_arguments` has zsd's defaults.
+        train: rows to learn from.
+        heldout: rows for ``eval_agreement``, ``eval_kl`` and ``eval_loss``.
+        multi_label: binary cross-entropy on each label instead of soft cross-entropy over the labels.
+        temperature: the one the soft labels were made with.
+        freeze_embeddings: leave the token embedding matrix as the teacher has it.
+        write: takes each progress line.
+
+    Raises:
+        ConfigError: label smoothing is asked for: soft labels are smooth already.
+    """
+    if args.label_smoothing_factor:
+        raise ConfigError("--label_smoothing_factor does not apply to soft labels: use --temperature")
+    model.get_input_embeddings().weight.requires_grad_(not freeze_embeddings)
+    if args.device.type == "cpu":
+        # Fused attention is slower than the plain one on CPU: 1.6 times in bf16.
+        model.set_attn_implementation("eager")
+
+    def loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None) -> torch.Tensor:
+        # The Trainer counts the elements of the labels of all accumulated micro-batches: K a row.
+        rows = None if num_items_in_batch is None else num_items_in_batch / labels.shape[-1]
+        return distillation_loss(outputs.logits, labels, multi_label=multi_label, temperature=temperature, rows=rows)
+
+    trainer = DistillationTrainer(
+        model=model,
+        args=args,
+        data_collator=Collator(tokenizer),
+        train_dataset=train,
+        eval_dataset=heldout,
+        processing_class=tokenizer,
+        compute_loss_func=loss,
+        compute_metrics=heldout_metrics(multi_label=multi_label, temperature=temperature),
+        callbacks=[ProgressLines(len(train), write)],
+    )
+    for callback in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(callback)
+    return trainer
+
+
+class DistillationTrainer(Trainer):  # type: ignore[misc]
+    """The transformers Trainer with a length-grouped order that every worker and a resumed run agree on.
+
+    The stock ``train_sampling_strategy=group_by_length`` draws from the global random state, which workers and
+    resumed runs do not share. Other strategies are the stock ones.
+    """
+
+    def _get_train_sampler(self, train_dataset: SoftLabelDataset | None = None) -> Sampler[int] | None:
+        if self.args.train_sampling_strategy != "group_by_length":
+            sampler: Sampler[int] | None = super()._get_train_sampler(train_dataset)
+            return sampler
+        rows = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return LengthGroupedOrder((train_dataset or self.train_dataset).lengths, batch=rows, seed=seed)
+
+
+def heldout_metrics(*, multi_label: bool, temperature: float = 1.0) -> Callable[[EvalPrediction], dict[str, float]]:
+    """The ``compute_metrics`` of the Trainer: agreement in [0, 1] and KL(teacher || student) in nats a row."""
+
+    def compute(prediction: EvalPrediction) -> dict[str, float]:
+        student_NK = probabilities(prediction.predictions / temperature, multi_label=multi_label)
+        teacher_NK = prediction.label_ids
+        return {
+            "agreement": agreement(teacher_NK, student_NK, multi_label=multi_label),
+            "kl": kl_divergence(teacher_NK, student_NK, multi_label=multi_label),
+        }
+
+    return compute
+
+
+class ProgressLines(TrainerCallback):  # type: ignore[misc]
+    """One line every 10 s, and one at the end: step, loss, rows/s, time left, and the last held-out agreement."""
+
+    def __init__(
+        self, train_rows: int, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.train_rows, self.write, self.clock = train_rows, write, clock
+        self.loss: float | None = None
+        self.agreement: float | None = None
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """The clock starts; a resumed run counts from where it resumed."""
+        self.started = self.written = self.clock()
+        self.first_step, self.first_epoch = state.global_step, state.epoch or 0.0
+
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **_: Any
+    ) -> None:
+        """Remember the figures the next line shows."""
+        self.loss = logs.get("loss", self.loss)
+        self.agreement = logs.get("eval_agreement", self.agreement)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Write a line when one is due."""
+        if self.clock() - self.written >= PROGRESS_SECONDS:
+            self._line(state)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Write the last line, whatever the time."""
+        if state.global_step > self.first_step:
+            self._line(state)
+
+    def _line(self, state: TrainerState) -> None:
+        if not state.is_world_process_zero:
+            return
+        self.written = self.clock()
+        seconds = max(self.written - self.started, 1e-9)
+        rate = (state.epoch - self.first_epoch) * self.train_rows / seconds
+        left = seconds / (state.global_step - self.first_step) * (state.max_steps - state.global_step)
+        parts = [f"step {state.global_step}/{state.max_steps}", f"{rate:.0f} rows/s", f"{left:.0f} s left"]
+        if self.loss is not None:
+            parts.insert(1, f"loss {self.loss:.4f}")
+        if self.agreement is not None:
+            parts.append(f"held-out agreement {100 * self.agreement:.1f}%")
+        self.write("train: " + ", ".join(parts))
