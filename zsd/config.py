@@ -154,6 +154,24 @@ class BenchmarkConfig:
             check(getattr(self, name) is None or getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(LabelConfig):
+    """`zsd run`: label, distill and benchmark in one go; without a corpus, the bundled example."""
+
+    data: tuple[str, ...] = option("corpus: files, folders, globs or URIs (default: the bundled example)", ())
+    output: str = option("output directory (new, or of this same job to resume it)", "zsd-run")
+    student: str | None = option("layers:half, layers:N, or a checkpoint directory or hub name", None)
+    num_workers: int = option("training workers", 1)
+    test: tuple[str, ...] = option("rows with gold labels to benchmark on (default: rows of the corpus)", ())
+    label_column: str = option("column of --test with the gold label", "label")
+
+    def __post_init__(self) -> None:
+        if self.data:
+            super().__post_init__()
+        elif self.labels is not None or self.label or self.test:
+            raise ConfigError("class names or --test without a corpus: give --data too, or no flags for the example")
+
+
 TABLES: dict[str, type] = {
     "label": LabelConfig,
     "distill": DistillConfig,

@@ -6,13 +6,14 @@ Legend: N rows, K labels, L tokens.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from zsd.batching import plan_batches
+from zsd.batching import padding_waste, plan_batches
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
@@ -21,13 +22,17 @@ TOKENIZE_ROWS = 2048
 
 def encode(tokenizer: Any, texts: Sequence[str], *, max_length: int) -> list[list[int]]:
     """Token ids of each text, special tokens included, cut at ``max_length`` tokens and not padded."""
+    return _encode(tokenizer, texts, max_length=max_length)[0]
+
+
+def _encode(tokenizer: Any, texts: Sequence[str], *, max_length: int) -> tuple[list[list[int]], int]:
+    """The token ids of each text, and how many texts were cut."""
     if not len(texts):
-        return []
+        return [], 0
     encoded = tokenizer(
         list(texts), truncation=True, max_length=max_length, return_attention_mask=False, return_token_type_ids=False
     )
-    ids: list[list[int]] = encoded["input_ids"]
-    return ids
+    return encoded["input_ids"], sum(bool(one.overflowing) for one in encoded.encodings)
 
 
 def pad(rows: Sequence[npt.ArrayLike], tokenizer: Any, *, multiple: int = 8) -> dict[str, torch.Tensor]:
@@ -43,10 +48,27 @@ def pad(rows: Sequence[npt.ArrayLike], tokenizer: Any, *, multiple: int = 8) -> 
     return {"input_ids": torch.from_numpy(ids_NL), "attention_mask": torch.from_numpy(mask_NL)}
 
 
-def predict_probs(
-    model: Any, tokenizer: Any, texts: Sequence[str], *, max_length: int | None = None, token_budget: int = 8192
-) -> FloatArray:
-    """Class probabilities of each text, on the device the model is on.
+@dataclass(frozen=True, kw_only=True)
+class Predicted:
+    """Class probabilities of some texts, and what they cost.
+
+    Attributes:
+        probs: probs_NK, in the order of the texts.
+        tokens: real tokens run, padding not counted.
+        truncated: texts that were cut.
+        padding_waste: share of the computed tokens that was padding.
+    """
+
+    probs: FloatArray
+    tokens: int
+    truncated: int
+    padding_waste: float
+
+
+def predict(
+    model: Any, tokenizer: Any, texts: Sequence[str], *, max_length: int | None = None, token_budget: int = 2048
+) -> Predicted:
+    """Run a sequence classifier over texts, on the device the model is on.
 
     Softmax over the labels, or a sigmoid for each where the model's ``problem_type`` is multi-label.
 
@@ -56,25 +78,30 @@ def predict_probs(
         texts: N texts; may be empty.
         max_length: tokens a text is cut at; the tokenizer's own limit where None.
         token_budget: most padded tokens of a batch.
-
-    Returns:
-        probs_NK, in the order of the texts.
     """
+    limit = max_length or tokenizer.model_max_length
     ids: list[list[int]] = []
+    truncated = 0
     for start in range(0, len(texts), TOKENIZE_ROWS):
-        chunk = texts[start : start + TOKENIZE_ROWS]
-        ids += encode(tokenizer, chunk, max_length=max_length or tokenizer.model_max_length)
+        chunk, cut = _encode(tokenizer, texts[start : start + TOKENIZE_ROWS], max_length=limit)
+        ids, truncated = ids + chunk, truncated + cut
     lengths_N: IntArray = np.array([len(row) for row in ids], dtype=np.int64)
+    batches = plan_batches(lengths_N, token_budget=token_budget)
     logits_NK = np.zeros((len(ids), model.config.num_labels), dtype=np.float32)
     was_training = model.training
     model.eval()
     with torch.inference_mode():
-        for batch in plan_batches(lengths_N, token_budget=token_budget):
+        for batch in batches:
             inputs = pad([ids[n] for n in batch.pairs], tokenizer)
             output = model(**{name: tensor.to(model.device) for name, tensor in inputs.items()})
             logits_NK[batch.pairs] = output.logits.float().cpu().numpy()
     model.train(was_training)
-    return probabilities(logits_NK, multi_label=model.config.problem_type == "multi_label_classification")
+    return Predicted(
+        probs=probabilities(logits_NK, multi_label=model.config.problem_type == "multi_label_classification"),
+        tokens=int(lengths_N.sum()),
+        truncated=truncated,
+        padding_waste=padding_waste(lengths_N, batches),
+    )
 
 
 def probabilities(logits_NK: FloatArray, *, multi_label: bool) -> FloatArray:

@@ -5,6 +5,7 @@ Legend: N rows, K labels.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -26,48 +27,63 @@ from zsd.errors import ConfigError
 from zsd.evaluation import agreement, kl_divergence
 from zsd.inference import probabilities
 from zsd.losses import distillation_loss
+from zsd.student import quiet_transformers
 from zsd.training_data import Collator, LengthGroupedOrder, SoftLabelDataset
 
 PROGRESS_SECONDS = 10.0
+BATCH_ROWS = 32
+MIN_STEPS = 200
 
 
-def default_training_arguments(train_rows: int) -> dict[str, Any]:
+def default_training_arguments(train_rows: int, *, use_cpu: bool = False) -> dict[str, Any]:
     """zsd's defaults where they differ from those of `TrainingArguments`; any of them may be overridden.
+
+    To be called in the process that trains: they depend on its hardware.
 
     Args:
         train_rows: rows on the training side of the split.
+        use_cpu: train on the CPU even where there is a GPU.
     """
+    gpu = torch.cuda.is_available() and not use_cpu
     return {
-        "per_device_train_batch_size": 32,
+        "per_device_train_batch_size": BATCH_ROWS,
         "per_device_eval_batch_size": 128,
         "num_train_epochs": float(default_epochs(train_rows)),
         "learning_rate": 1e-4,
         "warmup_steps": 0.1,
         "weight_decay": 0.01,
-        "bf16": bf16_is_fast(),
+        "bf16": bf16_is_fast(gpu=gpu),
         "train_sampling_strategy": "group_by_length",
         "logging_steps": 10,
-        "eval_strategy": "epoch",
-        "save_strategy": "epoch",
+        "eval_strategy": "steps",
+        "eval_steps": 0.2,
+        "save_strategy": "steps",
+        "save_steps": 0.2,
         "save_total_limit": 1,
         "report_to": "none",
         "disable_tqdm": True,
-        "dataloader_pin_memory": torch.cuda.is_available(),
+        "use_cpu": use_cpu,
+        "dataloader_pin_memory": gpu,
         "seed": 0,
     }
 
 
 def default_epochs(train_rows: int) -> int:
-    """TBD."""
-    return max(3, min(15, -(-30_000 // train_rows)))
+    """Enough passes for 200 optimizer steps, at least 3 and at most 40.
 
-
-def bf16_is_fast() -> bool:
-    """Whether this process computes bfloat16 products in hardware: a GPU that does, else a CPU with AMX or AVX512-BF16.
-
-    Weights, gradients and optimizer stay float32 (autocast); there only is less to gain from bf16 elsewhere.
+    A student cut from its teacher is within noise of its best after about 200 steps of 32 rows, whether those are 3
+    passes over 2,200 rows or 15 over 430.
     """
-    if torch.cuda.is_available():
+    return max(3, min(40, math.ceil(MIN_STEPS / math.ceil(train_rows / BATCH_ROWS))))
+
+
+def bf16_is_fast(*, gpu: bool) -> bool:
+    """Whether bfloat16 products run in hardware: on the GPU, or else on the CPU (AMX or AVX512-BF16).
+
+    Training in bf16 is autocast: weights, gradients and optimizer stay float32. Where the hardware has it, a CPU step
+    is 3 times faster and the student no worse; where it has not, float32 is faster.
+    """
+    if gpu:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
@@ -143,6 +159,10 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
         rows = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         return LengthGroupedOrder((train_dataset or self.train_dataset).lengths, batch=rows, seed=seed)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        with quiet_transformers():
+            super()._save(output_dir, state_dict)
 
 
 def heldout_metrics(*, multi_label: bool, temperature: float = 1.0) -> Callable[[EvalPrediction], dict[str, float]]:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zsd.assets import bundled_teacher_path
-from zsd.inference import encode, pad, predict_probs
+from zsd.inference import encode, pad, predict
 from zsd.student import build_student, parse_student
 
 TEXTS = ["a goal in stoppage time", "", "shares fell " * 60, "日本 naïve café", "x", "the probe lands on mars today"]
@@ -37,7 +37,7 @@ def one_by_one(model: Any, tokenizer: Any, text: str) -> np.ndarray[Any, Any]:
 @pytest.mark.parametrize("token_budget", [1, 64, 8192])
 def test_batches_give_what_each_text_gives_alone_in_order(student: tuple[Any, Any], token_budget: int) -> None:
     model, tokenizer = student
-    probs_NK = predict_probs(model, tokenizer, TEXTS, token_budget=token_budget)
+    probs_NK = predict(model, tokenizer, TEXTS, token_budget=token_budget).probs
     expected_NK = np.stack([one_by_one(model, tokenizer, text) for text in TEXTS])
     np.testing.assert_allclose(probs_NK, expected_NK, atol=1e-5)
     assert probs_NK.dtype == np.float32
@@ -46,16 +46,16 @@ def test_batches_give_what_each_text_gives_alone_in_order(student: tuple[Any, An
 def test_no_text_gives_no_row_and_training_mode_is_put_back(student: tuple[Any, Any]) -> None:
     model, tokenizer = student
     model.train()
-    assert predict_probs(model, tokenizer, []).shape == (0, 3)
+    assert predict(model, tokenizer, []).probs.shape == (0, 3)
     assert model.training
     model.eval()
 
 
 def test_texts_are_cut_at_max_length(student: tuple[Any, Any]) -> None:
     model, tokenizer = student
-    assert [len(ids) for ids in encode(tokenizer, TEXTS, max_length=8)] == [7, 2, 8, 8, 3, 8]
-    short = predict_probs(model, tokenizer, ["alpha beta gamma delta"], max_length=4)
-    np.testing.assert_allclose(short, predict_probs(model, tokenizer, ["alpha beta"]), atol=1e-6)
+    assert [len(ids) for ids in encode(tokenizer, TEXTS, max_length=8)] == [8, 2, 8, 6, 3, 8]
+    short = predict(model, tokenizer, ["alpha beta gamma delta"], max_length=4).probs
+    np.testing.assert_allclose(short, predict(model, tokenizer, ["alpha beta"]).probs, atol=1e-6)
 
 
 @given(lengths=st.lists(st.integers(1, 30), min_size=1, max_size=6), left=st.booleans())
@@ -73,3 +73,11 @@ def test_padding_keeps_every_token_and_rounds_up_to_eight(lengths: list[int], le
         assert batch["input_ids"][n][real].tolist() == row
         assert (batch["input_ids"][n][~real] == 9).all()
         assert bool(real[-1 if left else 0])
+
+
+def test_what_a_pass_costs_is_counted(student: tuple[Any, Any]) -> None:
+    model, tokenizer = student
+    result = predict(model, tokenizer, ["one two", "one two three four five six seven eight"], max_length=9)
+    assert result.tokens == 4 + 9
+    assert result.truncated == 1
+    assert result.padding_waste == pytest.approx(1 - 13 / 32)

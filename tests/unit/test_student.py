@@ -94,6 +94,9 @@ def test_a_student_holds_the_teachers_own_tensors_and_a_fresh_head(family: str, 
     assert model.config.num_hidden_layers == layers
     inputs = tokenizer(["a goal in stoppage time", "shares fell"], return_tensors="pt", padding=True)
     assert model.eval()(**inputs).logits.shape == (2, len(NAMES))
+    model.train()
+    assert torch.equal(model(**inputs).logits, model(**inputs).logits), "dropout is not off"
+    model.eval()
 
     save_student(model, tokenizer, tmp_path / "student")
     again, _ = load_student(tmp_path / "student")

@@ -15,6 +15,7 @@ from typing import Any
 import ray
 
 from zsd.engines.base import Placement
+from zsd.machine import available_cpus
 from zsd.errors import ConfigError, EngineError, ZsdError
 
 LOGICAL_GPUS = "ZSD_LOGICAL_GPUS"
@@ -40,7 +41,7 @@ def connect(address: str | None) -> None:
     variables = {name: os.environ[name] for name in JOB_VARIABLES if name in os.environ}
     variables |= {"TOKENIZERS_PARALLELISM": "false", "NM_DISABLE_ANALYTICS": "True"}
     address = address or os.environ.get("RAY_ADDRESS")
-    local: dict[str, Any] = {} if address else {"include_dashboard": False, "num_cpus": len(os.sched_getaffinity(0))}
+    local: dict[str, Any] = {} if address else {"include_dashboard": False, "num_cpus": available_cpus()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

@@ -28,12 +28,14 @@ from zsd.assets import BUNDLED_TEACHER, bundled_teacher_path
 from zsd.config import DistillConfig
 from zsd.console import say
 from zsd.distributed.cluster import connect, own_error, placement_here, train_resources
-from zsd.errors import ConfigError, StudentError, ZsdError
+from zsd.errors import ConfigError, ZsdError
 from zsd.output import claim
 from zsd.shards import Store, checksum, read_json, write_json
 from zsd.student import (
+    CARD,
     DEFAULT_CHECKPOINT_STUDENT,
     DEFAULT_LAYERS_STUDENT,
+    STUDENT,
     build_student,
     parse_student,
     quiet_transformers,
@@ -43,8 +45,6 @@ from zsd.teachers.nli import one_line
 from zsd.training import default_training_arguments, make_trainer
 from zsd.training_data import build_datasets
 
-STUDENT = "student"
-CARD = "zsd.json"
 CHECKPOINTS = "checkpoints"
 WORKER_RETRIES = 3
 """Times that training goes on from its last checkpoint after a worker has died."""
@@ -309,15 +309,3 @@ def _publish(model: Any, tokenizer: Any, card: dict[str, Any], scratch: Path, ta
     place.fs.create_dir(place.path, recursive=True)
     pafs.copy_files(str(scratch), place.path, source_filesystem=pafs.LocalFileSystem(), destination_filesystem=place.fs)
     write_json(storage.join(target, CARD), card)
-
-
-def student_directory(model: str) -> str:
-    """The checkpoint that ``--model`` means: a checkpoint directory, or the output directory of `zsd distill`.
-
-    Raises:
-        StudentError: neither is there.
-    """
-    for directory in (model, str(Path(model) / STUDENT)):
-        if (Path(directory) / "config.json").is_file():
-            return directory
-    raise StudentError(f"{model}: no student here: give a checkpoint directory, or the --output of zsd distill")

@@ -22,10 +22,11 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-WIDTH = 4.7  # inches: 9-point text stays readable at the 360 CSS pixels of a phone
-INK, MUTED, RULE = "#1f2329", "#6a717c", "#dcdfe4"
+WIDTH = 4.4  # inches: 9-point text stays readable at the 360 CSS pixels of a phone
+INK, MUTED, RULE, PAPER = "#1f2329", "#6a717c", "#dcdfe4", "#ffffff"
 COLORS = {"teacher": "#0072b2", "student": "#d55e00", "pipeline": "#8b919b", "gold": "#ddb310"}
-_VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule"} | {hexa: f"--{name}" for name, hexa in COLORS.items()}
+_VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", PAPER: "--paper"}
+_VARIABLES |= {color: f"--{name}" for name, color in COLORS.items()}
 _FONTS = ("Noto Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans Arabic", "Noto Sans Hebrew",
           "Noto Sans Devanagari", "Noto Emoji", "PingFang SC", "Microsoft YaHei", "Segoe UI Symbol")  # fmt: skip
 
@@ -66,7 +67,7 @@ def quiet(axes: Any, *, grid: str | None = "x") -> None:
     """Take away the box and the tick marks; leave light grid lines on the axis that is read."""
     for spine in axes.spines.values():
         spine.set_visible(False)
-    axes.tick_params(length=0, labelsize=8.5)
+    axes.tick_params(length=0, labelsize=8.5, pad=5)
     axes.set_axisbelow(True)
     if grid is not None:
         axes.grid(axis=grid, color=RULE, linewidth=0.7)
@@ -87,7 +88,7 @@ def to_png(figure: Figure, path: Path) -> None:
     """Save on white, 200 dots an inch."""
     with style():
         FigureCanvasAgg(figure)
-        figure.savefig(path, format="png", dpi=200, facecolor="white", metadata={"Software": None})
+        figure.savefig(path, format="png", dpi=200, facecolor=PAPER, metadata={"Software": None})
 
 
 def to_svg(figure: Figure, name: str) -> str:
@@ -101,6 +102,6 @@ def to_svg(figure: Figure, name: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
-    for hexa, variable in _VARIABLES.items():
-        svg = svg.replace(hexa, f"var({variable})")
+    for color, variable in _VARIABLES.items():
+        svg = svg.replace(color, f"var({variable})")
     return svg

@@ -66,7 +66,7 @@ def metric_text(benchmark: dict[str, Any], value: float | None) -> str:
 
 
 def agreement(benchmark: dict[str, Any]) -> float | None:
-    """Share of rows for which student and teacher choose the same class."""
+    """Share of rows for which student and teacher choose the same class; for multi-label of all rows and classes."""
     value: float | None = (benchmark.get("quality") or {}).get("agreement")
     return value
 
@@ -101,7 +101,7 @@ def caution(benchmark: dict[str, Any]) -> str | None:
     if low_a > high_b or low_b > high_a:
         return None
     rows = pair["student"]["rows"]
-    return f"The 95 % intervals of the two accuracies overlap: {rows:,} rows cannot tell them apart."
+    return f"The 95 % intervals of the two accuracies overlap on these {rows:,} rows: the difference may be chance."
 
 
 def big_numbers(benchmark: dict[str, Any]) -> list[BigNumber]:
@@ -109,7 +109,8 @@ def big_numbers(benchmark: dict[str, Any]) -> list[BigNumber]:
     best = hero(benchmark)
     shown = [*(_speed_numbers(benchmark, best) if best else []), *_quality_numbers(benchmark)]
     if agreement(benchmark) is not None:
-        meaning = "agreement: rows where student and teacher choose the same class"
+        asked = "yes-or-no answers" if benchmark["task"]["multi_label"] else "rows"
+        meaning = f"agreement: {asked} on which student and teacher answer alike"
         shown.append(BigNumber(value=percent(agreement(benchmark)), meaning=meaning))
     return shown
 
@@ -128,7 +129,8 @@ def _quality_clause(benchmark: dict[str, Any], kind: str) -> str:
             clause += f" against the teacher’s {metric_text(benchmark, teacher)}"
         return clause
     if kind == "student" and agreement(benchmark) is not None:
-        return f", and agrees with the teacher on {percent(agreement(benchmark))} of the rows"
+        asked = "answers" if benchmark["task"]["multi_label"] else "rows"
+        return f", and agrees with the teacher on {percent(agreement(benchmark))} of the {asked}"
     return ""
 
 

@@ -35,9 +35,10 @@ def render_page(benchmark: dict[str, Any], svgs: dict[str, str]) -> str:
         caution=facts.caution(benchmark),
         big_numbers=facts.big_numbers(benchmark),
         baseline=facts.baseline(benchmark),
-        created=datetime.fromisoformat(benchmark["created"]).strftime("%-d %B %Y, %H:%M %Z"),
+        created=_date(benchmark["created"]),
         contestants=sorted(benchmark["contestants"], key=lambda c: -(c.get("rows_per_second") or 0.0)),
         metric=facts.metric(benchmark),
+        shows_metric=any(c.get(facts.metric(benchmark)[0]) is not None for c in benchmark["contestants"]),
         majority=_majority(benchmark),
         classes=per_class(benchmark),
         most_classes=MOST_CLASSES,
@@ -75,6 +76,11 @@ def _environment() -> Environment:
     for function in (text.number, text.fraction, text.percent, text.factor, text.count, text.parameters, text.clip):
         environment.filters[function.__name__] = function
     return environment
+
+
+def _date(stamp: str) -> str:
+    moment = datetime.fromisoformat(stamp)
+    return f"{moment.day} {moment:%B %Y, %H:%M %Z}".strip()
 
 
 def _majority(benchmark: dict[str, Any]) -> float | None:

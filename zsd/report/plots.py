@@ -18,6 +18,7 @@ from zsd.report.plots_speed import speed
 def draw_plots(benchmark: dict[str, Any]) -> dict[str, Figure]:
     """Every plot whose data exist, by the name of its file."""
     with style():
+        student, teacher = (confusion(benchmark, who) for who in ("student", "teacher"))
         drawn = {
             "speed": speed(benchmark),
             "accuracy": accuracy(benchmark),
@@ -25,7 +26,7 @@ def draw_plots(benchmark: dict[str, Any]) -> dict[str, Figure]:
             "scores": scores(benchmark),
             "class_balance": class_balance(benchmark),
             "reliability": reliability(benchmark),
-            "confusion": confusion(benchmark, "student") or confusion(benchmark, "teacher"),
-            "confusion_teacher": confusion(benchmark, "student") and confusion(benchmark, "teacher"),
+            "confusion": student or teacher,
+            "confusion_teacher": teacher if student else None,
         }
     return {name: figure for name, figure in drawn.items() if figure is not None}

@@ -39,11 +39,12 @@ def class_balance(benchmark: dict[str, Any]) -> Figure | None:
     axes.set_ylim(len(shown) - 0.45, -0.55)
     axes.set_yticks(range(len(shown)), [clip(label, 24) for label in shown], color=INK)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
-    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     key(axes)
     if others:
         parts = [f"{who} {100 * sum(b.get(label, 0.0) for label in others):.1f} %" for who, b in balances.items()]
-        axes.set_xlabel(f"other {len(others):,} classes: " + ", ".join(parts), fontsize=8.5, color=INK)
+        rest = f"other {len(others):,} classes: " + ", ".join(parts)
+        figure.supxlabel(rest, x=0.012, ha="left", fontsize=8.5)
     return figure
 
 
@@ -69,10 +70,11 @@ def confusion(benchmark: dict[str, Any], who: str) -> Figure | None:
     upright = len(labels) > 5 or max(map(len, names)) > 12
     axes.xaxis.tick_top()
     axes.xaxis.set_label_position("top")
-    axes.set_xticks(range(len(labels)), names, rotation=90 if upright else 0, color=INK, fontsize=min(size, 8.5))
+    upwards: dict[str, Any] = {"rotation": 90, "rotation_mode": "anchor", "ha": "left", "va": "center"}
+    axes.set_xticks(range(len(labels)), names, color=INK, fontsize=min(size, 8.5), **(upwards if upright else {}))
     axes.set_yticks(range(len(labels)), names, color=INK, fontsize=min(size, 8.5))
     axes.set_xlabel(f"chosen by the {who}", fontsize=8.5)
-    axes.set_ylabel("gold", fontsize=8.5)
+    axes.set_ylabel("gold", fontsize=8.5, rotation_mode="anchor")
     return figure
 
 

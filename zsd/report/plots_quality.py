@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from zsd.report.drawing import COLORS, MUTED, key, new_figure, quiet
 from zsd.report.facts import fastest, sides, wilson_interval
-from zsd.report.text import clip, fraction
+from zsd.report.text import NBSP, clip, fraction, percent
 
 _MULTI_LABEL = {
     "micro_f1": "micro-F1",
@@ -31,8 +31,8 @@ def accuracy(benchmark: dict[str, Any]) -> Figure | None:
         return None
     pipeline = fastest(benchmark, "pipeline")
     if pipeline is not None and _known(pipeline, "accuracy"):
-        shown.append(("pipeline", pipeline["name"], pipeline["accuracy"], contestant_rows(benchmark, pipeline)))
-    return _intervals("Accuracy: rows given their gold class", shown)
+        shown.append(("pipeline", "pipeline", pipeline["accuracy"], contestant_rows(benchmark, pipeline)))
+    return _intervals("Accuracy: the gold class given", shown)
 
 
 def agreement(benchmark: dict[str, Any]) -> Figure | None:
@@ -41,7 +41,7 @@ def agreement(benchmark: dict[str, Any]) -> Figure | None:
         return None
     known = [c for c in benchmark["contestants"] if _known(c, "agreement")]
     shown = [(c["kind"], c["name"], c["agreement"], contestant_rows(benchmark, c)) for c in known]
-    return _intervals("Agreement: rows given the teacher’s class", shown) if shown else None
+    return _intervals("Agreement with the teacher", shown) if shown else None
 
 
 def scores(benchmark: dict[str, Any]) -> Figure | None:
@@ -60,7 +60,7 @@ def scores(benchmark: dict[str, Any]) -> Figure | None:
         quiet(axes, grid="y")
         axes.set_xlim(edges[0], edges[-1])
         axes.yaxis.set_major_formatter(_PERCENT)
-        axes.yaxis.set_major_locator(MaxNLocator(3))
+        axes.yaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
     panels[-1].set_xlabel("score of the chosen class (height: share of the rows)", fontsize=8.5)
     return figure
 
@@ -70,21 +70,24 @@ def reliability(benchmark: dict[str, Any]) -> Figure | None:
     shown = {name: [b for b in s.get("reliability") or [] if b["count"]] for name, s in sides(benchmark).items()}
     if not any(shown.values()):
         return None
-    figure = new_figure(4.5, "Reliability: is a score of 0.8 right 8 times in 10?")
+    figure = new_figure(4.5, "Reliability: is 0.8 right 8 times in 10?")
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, dashes=(4, 3))
-    axes.text(0.04, 0.07, "as right as it says", rotation=45, fontsize=8, color=MUTED, rotation_mode="anchor")
+    axes.text(0.04, 0.02, "as right as it says", rotation=45, fontsize=8, color=MUTED, rotation_mode="anchor", va="top")
     for name, bins in shown.items():
         most = max((b["count"] for b in bins), default=1)
         x, y = [b["confidence"] for b in bins], [b["accuracy"] for b in bins]
         label = f"{name}, ECE {fraction(sides(benchmark)[name].get('ece'))}"
-        axes.plot(x, y, color=COLORS[name], linewidth=1)
+        axes.plot(x, y, color=COLORS[name], linewidth=1, alpha=0.5)
         sizes = [10 + 110 * b["count"] / most for b in bins]
         axes.scatter(x, y, s=sizes, color=COLORS[name], alpha=0.75, linewidths=0, label=label, clip_on=False)
     quiet(axes, grid="both")
     axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
-    axes.set_xlabel("score of the chosen class", fontsize=8.5)
-    axes.set_ylabel("share that is right", fontsize=8.5)
+    multi_label = benchmark["task"]["multi_label"]
+    axes.set_xlabel("score of a class" if multi_label else "score of the chosen class", fontsize=8.5)
+    axes.set_ylabel(
+        "share that is true" if multi_label else "share that is right", fontsize=8.5, rotation_mode="anchor"
+    )
     key(axes)
     return figure
 
@@ -100,7 +103,8 @@ def _known(record: dict[str, Any], name: str) -> bool:
 
 
 def _intervals(title: str, shown: list[tuple[str, str, float, int]]) -> Figure:
-    figure = new_figure(0.75 + 0.47 * len(shown), title)
+    sizes = {rows for *_, rows in shown}
+    figure = new_figure(0.75 + 0.47 * len(shown), f"{title}, {shown[0][3]:,} rows" if len(sizes) == 1 else title)
     axes = figure.subplots()
     lowest = 1.0
     for y, (kind, name, value, rows) in zip(range(len(shown) - 1, -1, -1), shown, strict=True):
@@ -109,13 +113,14 @@ def _intervals(title: str, shown: list[tuple[str, str, float, int]]) -> Figure:
         axes.plot([low, high], [y, y], color=COLORS[kind], linewidth=3.2, alpha=0.45, solid_capstyle="round")
         axes.plot([value], [y], "o", color=COLORS[kind], markersize=8)
         beside = axes.get_yaxis_transform()
-        axes.text(0, y + 0.23, f"{clip(name, 30)}, {rows:,} rows", transform=beside, va="bottom")
-        figures = f"{100 * value:.1f} %  ({100 * low:.1f} to {100 * high:.1f})"
-        axes.text(1, y + 0.23, figures, transform=beside, ha="right", va="bottom", fontweight="bold")
+        label = clip(name, 30) if len(sizes) == 1 else f"{clip(name, 20)} ({rows:,} rows)"
+        axes.text(0, y + 0.23, label, transform=beside, va="bottom", fontsize=8.5)
+        figures = f"{percent(value)}{2 * NBSP}({100 * low:.1f} to {100 * high:.1f})"
+        axes.text(1, y + 0.23, figures, transform=beside, ha="right", va="bottom", fontsize=8.5, fontweight="bold")
     quiet(axes)
     axes.yaxis.set_major_locator(NullLocator())
     axes.xaxis.set_major_formatter(_PERCENT)
-    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.set_xlim(math.floor(lowest * 10) / 10, 1.005)
     axes.set_ylim(-0.4, len(shown) - 0.2)
     return figure

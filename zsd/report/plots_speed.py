@@ -8,8 +8,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from zsd.report.drawing import COLORS, INK, new_figure, quiet
-from zsd.report.text import clip, factor, number
+from zsd.report.drawing import COLORS, INK, PAPER, new_figure, quiet
+from zsd.report.text import NBSP, clip, factor, number
 
 LOG_RATIO = 20.0  # beyond it a linear axis would leave of the slowest bar a hair
 
@@ -39,10 +39,10 @@ def _runs(contestant: dict[str, Any]) -> list[float]:
 def _bar(axes: Any, y: float, contestant: dict[str, Any], left: float) -> None:
     rate, runs = contestant["rows_per_second"], _runs(contestant)
     axes.barh(y, rate - left, left=left, height=0.34, color=COLORS[contestant["kind"]])
-    axes.plot(runs, [y] * len(runs), "o", markersize=3.6, markerfacecolor="white", markeredgecolor=INK, mew=0.8)
+    axes.plot(runs, [y] * len(runs), "o", markersize=3.6, markerfacecolor=PAPER, markeredgecolor=INK, mew=0.8)
     beside = axes.get_yaxis_transform()
     axes.text(0, y + 0.23, clip(contestant["name"], 34), transform=beside, va="bottom", fontsize=9)
-    times = f"   {factor(contestant['speedup'])}" if contestant.get("speedup") else ""
+    times = f"{3 * NBSP}{factor(contestant['speedup'])}" if contestant.get("speedup") else ""
     axes.text(1, y + 0.23, f"{number(rate)}{times}", transform=beside, ha="right", va="bottom", fontweight="bold")
 
 

@@ -48,5 +48,5 @@ def _quality_lines(benchmark: dict[str, Any]) -> list[tuple[str, str, str]]:
             digits, _, sign = text.partition(NBSP)
             lines.append((name, digits, f"{sign} {who} {unit}".strip()))
     if agreement(benchmark) is not None:
-        lines.append(("agreement", percent(agreement(benchmark)).partition(NBSP)[0], "% of rows, student with teacher"))
+        lines.append(("agreement", percent(agreement(benchmark)).partition(NBSP)[0], "% student with teacher"))
     return lines

@@ -1,0 +1,209 @@
+"""`zsd benchmark`: the last job; measures what was gained and writes the report."""
+
+from __future__ import annotations
+
+import datetime
+import shlex
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+import zsd
+from zsd import storage
+from zsd.assets import BUNDLED_TEACHER
+from zsd.batching import PairSet, pair_layout
+from zsd.benchmark.contestants import Contestant, Process
+from zsd.benchmark.measure import line_up, measure
+from zsd.benchmark.quality import compare, examples
+from zsd.config import BenchmarkConfig, LabelConfig
+from zsd.console import say
+from zsd.distributed.cluster import connect
+from zsd.distributed.label import label
+from zsd.errors import ConfigError
+from zsd.gold import read_gold
+from zsd.labels import DEFAULT_TEMPLATE, LabelSet
+from zsd.machine import available_cpus, describe_machine
+from zsd.output import claim
+from zsd.report import summary_table, write_report
+from zsd.shards import MANIFEST, read_json, write_json
+from zsd.student import CARD, load_student, student_directory, student_names
+from zsd.teachers.nli import checkpoint_fingerprint, load_teacher
+
+FOLDER = "benchmark"
+RESULT = "benchmark.json"
+OVERHEAD_ROWS = 1000
+
+
+def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
+    """Measure, write ``benchmark/`` below the output, print a short table; returns what benchmark.json holds.
+
+    Raises:
+        InputError: the student, the teacher, the rows or the output directory are not what they should be.
+    """
+    directory = student_directory(config.model)
+    card_file = directory / CARD
+    card = read_json(str(card_file)) if card_file.is_file() else {}
+    teacher = config.teacher or card.get("teacher") or BUNDLED_TEACHER
+    labels = _labels(directory, config.template or card.get("labels", {}).get("template") or DEFAULT_TEMPLATE)
+    if not storage.resolve(config.output).is_local:
+        raise ConfigError(f"--output {config.output}: the report can be written to a local or mounted folder only")
+    folder = Path(storage.resolve(config.output).path) / FOLDER
+    claim(config.output, "benchmark", _identity(config, teacher, labels, directory))
+    if (folder / RESULT).is_file():
+        say(f"{config.output}: this benchmark is finished, nothing to do")
+        result = read_json(str(folder / RESULT))
+    else:
+        result = _measure_all(config, teacher, labels, directory)
+        write_json(str(folder / RESULT), result)
+    write_report(result, folder)
+    print(summary_table(result))
+    print(f"\nreport: {folder / 'report.html'}")
+    return result
+
+
+def _labels(directory: Path, template: str) -> LabelSet:
+    names, multi_label = student_names(load_student(directory)[0])
+    return LabelSet(names=tuple(names), template=template, multi_label=multi_label)
+
+
+def _identity(config: BenchmarkConfig, teacher: str, labels: LabelSet, directory: Path) -> dict[str, Any]:
+    asked = {name: value for name, value in asdict(config).items() if name not in ("output", "model")}
+    asked |= {"data": list(config.data), "engines": list(config.engines)}
+    return asked | {
+        "teacher": teacher,
+        "teacher_fingerprint": load_teacher(teacher, nli_classes=config.nli_classes).fingerprint,
+        "student_fingerprint": checkpoint_fingerprint(directory),
+        "labels": labels.to_dict(),
+    }
+
+
+def _measure_all(config: BenchmarkConfig, teacher: str, labels: LabelSet, directory: Path) -> dict[str, Any]:
+    rows = read_gold(
+        config.data,
+        text_column=config.text_column,
+        label_column=config.label_column,
+        names=labels.names,
+        multi_label=labels.multi_label,
+        limit=config.limit,
+        required=False,
+    )
+    if rows.gold is None:
+        say(f"benchmark: no column {config.label_column!r}: quality is agreement with the teacher only")
+    contestants = line_up(
+        teacher=teacher,
+        student=str(directory),
+        labels=labels,
+        nli_classes=config.nli_classes,
+        engines=config.engines,
+        threads=available_cpus(),
+    )
+    found = measure(contestants, rows.texts, rows.gold, speed_rows=config.speed_rows, rounds=config.rounds)
+    overhead = None
+    if config.ray_overhead:
+        reference = next(one for one in contestants if one.kind == "teacher")
+        overhead = ray_overhead(reference, rows.texts[:OVERHEAD_ROWS])
+    names = labels.names
+    return {
+        "schema": 1,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "zsd_version": zsd.__version__,
+        "command": _command(config),
+        "machine": describe_machine(),
+        "task": {
+            "labels": list(names),
+            "template": labels.template,
+            "multi_label": labels.multi_label,
+            "data": list(config.data),
+            "rows": len(rows.texts),
+            "speed_rows": min(config.speed_rows, len(rows.texts)),
+            "rounds": config.rounds,
+            "mean_tokens_per_pair": _mean_tokens(teacher, config.nli_classes, labels, rows.texts[: config.speed_rows]),
+            "gold": rows.gold is not None,
+            "teacher": teacher,
+            "student": str(directory),
+        },
+        "label_job": _label_job(config.output),
+        "contestants": found.contestants,
+        "quality": compare(found.teacher, found.student, rows.gold, names, multi_label=labels.multi_label),
+        "ray_overhead": overhead,
+        "examples": examples(rows.texts, found.teacher, found.student, rows.gold, names),
+    }
+
+
+def _mean_tokens(teacher: str, nli_classes: str | None, labels: LabelSet, texts: list[str]) -> float:
+    loaded = load_teacher(teacher, nli_classes=nli_classes)
+    layout = pair_layout(loaded.tokenizer)
+    pairs = PairSet.build(loaded.tokenizer, layout, texts, labels.hypotheses, max_length=loaded.max_length)
+    return float(pairs.lengths.mean())
+
+
+def ray_overhead(teacher: Contestant, texts: list[str]) -> dict[str, Any]:
+    """`zsd label` with one actor against the bare engine on the same rows: bare, label, bare again.
+
+    Both are rows/s of the teacher pass (of the manifest for `zsd label`: from the start of the first unit to the
+    commit of the last); starting processes and loading the model are in neither.
+
+    Args:
+        teacher: the engine to compare.
+        texts: N texts; repeats are taken out, since `zsd label` would.
+
+    Returns:
+        ``rows``, ``bare_rows_per_second`` (mean of the two), ``label_rows_per_second`` and their ``ratio``.
+    """
+    texts = list(dict.fromkeys(texts))
+    connect(None)
+    process = Process(teacher)
+    try:
+        process.measure(texts[:64], least_seconds=0.0)
+        say(f"benchmark: Ray overhead, {len(texts):,} rows: the bare engine, zsd label with one actor, the engine again")
+        before = process.measure(texts, least_seconds=0.0).rows_per_second
+        with tempfile.TemporaryDirectory(prefix="zsd-benchmark-") as scratch:
+            corpus = Path(scratch) / "corpus.parquet"
+            storage.write_table_atomic(corpus, pa.table({"text": texts}))
+            manifest = label(
+                LabelConfig(
+                    data=(str(corpus),),
+                    output=str(Path(scratch) / "label"),
+                    label=teacher.labels.names,
+                    template=teacher.labels.template,
+                    multi_label=teacher.labels.multi_label,
+                    teacher=teacher.model,
+                    nli_classes=teacher.nli_classes,
+                    engine=teacher.engine,
+                    precision=teacher.precision,
+                    cpu_actors=1,
+                    gpu_actors=0,
+                    cpus_per_actor=teacher.threads,
+                )
+            )
+        after = process.measure(texts, least_seconds=0.0).rows_per_second
+    finally:
+        process.close()
+    bare = (before + after) / 2
+    labelled = manifest["rows_per_second"]
+    return {
+        "rows": manifest["rows"],
+        "bare_rows_per_second": bare,
+        "label_rows_per_second": labelled,
+        "ratio": labelled / bare,
+    }
+
+
+def _label_job(output: str) -> dict[str, Any] | None:
+    """The figures of the label job that lives in the same output directory, where there is one."""
+    file = storage.join(output, MANIFEST)
+    if not storage.exists(file):
+        return None
+    manifest = read_json(file)
+    keys = ("rows", "pairs", "rejected", "duplicates", "rows_per_second", "pairs_per_second", "engine")
+    return {key: manifest[key] for key in keys}
+
+
+def _command(config: BenchmarkConfig) -> str:
+    words = ["zsd", "benchmark", "--model", config.model, "--data", *config.data, "--output", config.output]
+    if config.teacher:
+        words += ["--teacher", config.teacher]
+    return shlex.join(words)

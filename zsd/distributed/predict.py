@@ -1,0 +1,39 @@
+"""`zsd predict`: a corpus through a student, on every actor the cluster has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from zsd.config import PredictConfig
+from zsd.distributed.store_job import run_store_job
+from zsd.predicting import PredictTask
+from zsd.shards import PREDICTIONS
+from zsd.student import load_student, student_directory, student_names
+from zsd.teachers.nli import checkpoint_fingerprint
+
+UNIT_ROWS = 4096
+"""Rows of a unit: seconds of work for a small student on one core."""
+
+
+def predict(config: PredictConfig) -> dict[str, Any]:
+    """Predict a corpus, or go on where an earlier run of the same job stopped; returns the manifest.
+
+    Raises:
+        InputError: the student, the corpus or the output directory are not what they should be.
+    """
+    directory = student_directory(config.model)
+    model, _ = load_student(directory)
+    names, multi_label = student_names(model)
+    identity = {
+        "labels": {"names": names, "template": None, "multi_label": multi_label},
+        "model": config.model,
+        "model_fingerprint": checkpoint_fingerprint(directory),
+    }
+    return run_store_job(
+        config,
+        job="predict",
+        folder=PREDICTIONS,
+        identity=identity,
+        unit_rows=UNIT_ROWS,
+        make_worker=lambda units: PredictTask(output=config.output, model=str(directory)),
+    )

@@ -1,0 +1,75 @@
+"""`zsd run`: label, distill and benchmark, one after another, in one output directory."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import pyarrow as pa
+
+from zsd import storage
+from zsd.assets import sample_path
+from zsd.config import BenchmarkConfig, DistillConfig, LabelConfig, RunConfig
+from zsd.distributed.benchmark import FOLDER, benchmark
+from zsd.distributed.label import label
+from zsd.distributed.train import distill
+from zsd.shards import Store, read_json
+from zsd.student import CARD, STUDENT
+from zsd.training_data import heldout_mask
+
+SPEED_ROWS = 48
+"""Rows of one timed run: enough for a ratio, few enough for a first try."""
+
+
+def run(config: RunConfig, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Run or resume the three jobs; returns what benchmark.json holds.
+
+    Args:
+        config: the corpus and what to do with it; the bundled example where it names none.
+        arguments: transformers `TrainingArguments` by name.
+
+    Raises:
+        InputError: see the three jobs.
+    """
+    asked = {one.name: getattr(config, one.name) for one in fields(LabelConfig)}
+    test, label_column = config.test, config.label_column
+    if not config.data:
+        asked |= {"data": (str(sample_path("corpus.txt")),), "labels": str(sample_path("labels.txt"))}
+        test, label_column = (str(sample_path("test.csv")),), "label"
+    label(LabelConfig(**asked))
+    distill(
+        DistillConfig(
+            soft_labels=config.output,
+            output=config.output,
+            student=config.student,
+            num_workers=config.num_workers,
+            ray_address=config.ray_address,
+        ),
+        arguments,
+    )
+    data = test or (_write_heldout(config.output),)
+    return benchmark(
+        BenchmarkConfig(
+            model=storage.join(config.output, STUDENT),
+            data=data,
+            output=config.output,
+            teacher=config.teacher,
+            template=config.template,
+            nli_classes=config.nli_classes,
+            label_column=label_column,
+            speed_rows=SPEED_ROWS,
+            engines=("torch:fp32", "torch:bf16"),
+            ray_overhead=False,
+        )
+    )
+
+
+def _write_heldout(output: str) -> str:
+    """Rows that the student was not trained on, as a file to benchmark on where the user has no test rows."""
+    file = storage.join(output, FOLDER, "heldout.parquet")
+    if not storage.exists(file):
+        fraction = read_json(storage.join(output, STUDENT, CARD))["heldout"]["fraction"]
+        rows = Store(output).read(["id", "text"])
+        mask = heldout_mask(rows["id"].to_pylist(), fraction)
+        storage.write_table_atomic(file, rows.filter(pa.array(mask)))
+    return file

@@ -1,0 +1,70 @@
+"""One unit of prediction: read its rows, run the student, commit the probabilities.
+
+A plain callable: loads the student when made, knows nothing of Ray.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+import torch
+
+from zsd import storage
+from zsd.engines.base import Placement
+from zsd.inference import predict
+from zsd.labelling import prediction_columns
+from zsd.shards import PREDICTIONS, Unit, UnitRecord, commit_unit, prediction_schema, read_unit
+from zsd.student import load_student, student_names
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictTask:
+    """All that a predicting actor needs; picklable.
+
+    Args:
+        output: the job's output directory.
+        model: the student's checkpoint directory.
+    """
+
+    output: str
+    model: str
+
+    def __call__(self, placement: Placement) -> PredictWorker:
+        """Load the student here."""
+        return PredictWorker(self, placement)
+
+
+class PredictWorker:
+    """A student, loaded once, that predicts unit after unit."""
+
+    def __init__(self, task: PredictTask, placement: Placement) -> None:
+        torch.set_num_threads(placement.threads)
+        self.corpus = storage.join(task.output, "corpus")
+        self.directory = storage.join(task.output, PREDICTIONS)
+        self.model, self.tokenizer = load_student(task.model)
+        self.model.to(placement.device)
+        self.names = tuple(student_names(self.model)[0])
+
+    def __call__(self, unit: Unit, *, worker: str) -> UnitRecord:
+        """Predict one unit and commit its shard."""
+        started = time.time()
+        table = read_unit(self.corpus, unit)
+        result = predict(self.model, self.tokenizer, table["text"].to_pylist())
+        record = UnitRecord(
+            part=unit.part,
+            rows=table.num_rows,
+            pairs=table.num_rows,
+            tokens=result.tokens,
+            truncated=result.truncated,
+            padding_waste=round(result.padding_waste, 4),
+            seconds=0.0,
+            started=started,
+            worker=worker,
+            engine="torch",
+            precision="fp32",
+        )
+        columns = prediction_columns(table, result.probs, self.names)
+        predicted = pa.table(columns, schema=prediction_schema(len(self.names)))
+        return commit_unit(self.directory, predicted, replace(record, seconds=round(time.time() - started, 4)))
