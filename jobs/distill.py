@@ -1,0 +1,15 @@
+"""`zsd distill` as a job: ``ray job submit --working-dir . -- python jobs/distill.py --config jobs/configs/laptop.toml``."""
+
+import sys
+from collections.abc import Sequence
+
+from zsd.cli import main as zsd
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the job; returns its exit code."""
+    return zsd(["distill", *argv])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,150 @@
+"""Drop-in for Hugging Face's research script ``distill_classifier.py``: its flags, its defaults, its output directory.
+
+What it could not do comes along: labelling and training run on Ray, soft labels are kept, an interrupted run resumes,
+agreement is measured on held-out rows, ``--multi_label`` trains with binary cross-entropy, an unknown entailment class
+is an error.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from transformers import HfArgumentParser
+
+from zsd.config import DistillConfig, LabelConfig
+from zsd.console import say
+from zsd.distributed.label import label
+from zsd.distributed.train import distill
+from zsd.errors import ConfigError, ZsdError
+from zsd.student import STUDENT
+from zsd.training_flags import parse_training_flags
+
+DEFAULTS: dict[str, Any] = {
+    "per_device_train_batch_size": 32,
+    "per_device_eval_batch_size": 128,
+    "num_train_epochs": 1.0,
+    # The Trainer's own values, where zsd's defaults differ.
+    "learning_rate": 5e-5,
+    "warmup_steps": 0,
+    "weight_decay": 0.0,
+    "bf16": False,
+    "train_sampling_strategy": "random",
+    "seed": 42,
+}
+RENAMED = {"no_cuda": "use_cpu", "evaluation_strategy": "eval_strategy", "warmup_ratio": "warmup_steps"}
+"""Flags of the script's time that `TrainingArguments` has renamed since."""
+
+
+@dataclass(kw_only=True)
+class ScriptArguments:
+    """The flags of the script that are not `TrainingArguments`."""
+
+    data_file: str = field(metadata={"help": "Text file with one unlabeled instance per line."})
+    class_names_file: str = field(metadata={"help": "Text file with one class name per line."})
+    output_dir: str = field(metadata={"help": "Where the student and the soft labels are written."})
+    teacher_name_or_path: str = field(default="roberta-large-mnli", metadata={"help": "NLI teacher."})
+    student_name_or_path: str = field(default="distilbert-base-uncased", metadata={"help": "Student to fine-tune."})
+    hypothesis_template: str = field(default="This example is {}.", metadata={"help": "Must include {{}}."})
+    multi_label: bool = field(default=False, metadata={"help": "Several classes may be true of one text."})
+    multi_class: bool = field(default=False, metadata={"help": "The same as --multi_label."})
+    temperature: float = field(default=1.0, metadata={"help": "Temperature of the soft labels."})
+    teacher_batch_size: int | None = field(
+        default=None, metadata={"help": "Accepted; zsd batches by tokens, so it has no effect."}
+    )
+    use_fast_tokenizer: bool = field(default=True, metadata={"help": "Must stay true: zsd needs fast tokenizers."})
+    overwrite_output_dir: bool = field(
+        default=False, metadata={"help": "Move what is in --output_dir aside instead of resuming it."}
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the script; returns the exit code (0 done, 2 wrong input, 1 anything else)."""
+    try:
+        _main(list(sys.argv[1:] if argv is None else argv))
+    except ZsdError as error:
+        print(f"distill_classifier: error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _main(argv: list[str]) -> None:
+    script, training = _parse(argv)
+    if not script.use_fast_tokenizer:
+        raise ConfigError("--use_fast_tokenizer false: zsd needs fast tokenizers: leave the flag away")
+    if script.teacher_batch_size is not None:
+        say("--teacher_batch_size has no effect: zsd batches by tokens and chooses the size itself")
+    do_train, do_eval = (bool(training.pop(name, True)) for name in ("do_train", "do_eval"))
+    if script.overwrite_output_dir:
+        _move_aside(Path(script.output_dir))
+    label(
+        LabelConfig(
+            data=(script.data_file,),
+            output=script.output_dir,
+            labels=script.class_names_file,
+            template=script.hypothesis_template,
+            multi_label=script.multi_label or script.multi_class,
+            temperature=script.temperature,
+            teacher=script.teacher_name_or_path,
+        )
+    )
+    if not do_train:
+        return
+    card = distill(
+        DistillConfig(soft_labels=script.output_dir, output=script.output_dir, student=script.student_name_or_path),
+        DEFAULTS | training,
+    )
+    for file in sorted((Path(script.output_dir) / STUDENT).iterdir(), key=lambda file: file.name == "config.json"):
+        shutil.copy2(file, Path(script.output_dir) / file.name)
+    if do_eval:
+        held_out = card["heldout"]
+        print(
+            f"Agreement of student and teacher predictions: {held_out['agreement'] * 100:0.2f}% "
+            f"(on {held_out['rows']:,} rows kept out of training)"
+        )
+
+
+def _parse(argv: list[str]) -> tuple[ScriptArguments, dict[str, Any]]:
+    """The script's flags, or its one JSON file, as its own arguments and the training arguments that were given."""
+    parser = HfArgumentParser(ScriptArguments, prog="distill_classifier", allow_abbrev=False)
+    known = set(ScriptArguments.__dataclass_fields__)
+    table: dict[str, Any] = {}
+    if len(argv) == 1 and argv[0].endswith(".json"):
+        table = {RENAMED.get(name, name): value for name, value in _read_json(argv[0]).items()}
+        own = {name: value for name, value in table.items() if name in known}
+        missing = {"data_file", "class_names_file", "output_dir"} - own.keys()
+        if missing:
+            raise ConfigError(f"{argv[0]}: {sorted(missing)[0]} is missing")
+        return ScriptArguments(**own), parse_training_flags([], {k: v for k, v in table.items() if k not in known})
+    script, rest = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
+    own_flags = [f"--{name}" for name in known]
+    return script, parse_training_flags([_renamed(word) for word in rest], {}, own_flags=own_flags)
+
+
+def _renamed(word: str) -> str:
+    name, equals, value = word.removeprefix("--").partition("=")
+    return f"--{RENAMED[name]}{equals}{value}" if word.startswith("--") and name in RENAMED else word
+
+
+def _read_json(path: str) -> dict[str, Any]:
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be read as JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: must hold one JSON object with the flags as keys")
+    return content
+
+
+def _move_aside(directory: Path) -> None:
+    if directory.is_dir() and any(directory.iterdir()):
+        stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S")
+        aside = directory.with_name(f"{directory.name}.before-{stamp}")
+        directory.rename(aside)
+        say(f"--overwrite_output_dir: what was in {directory} is now in {aside}")
