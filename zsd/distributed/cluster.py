@@ -55,7 +55,9 @@ def connect(address: str | None) -> None:
                 )
         except (ConnectionError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise ConfigError(f"no Ray cluster at {address!r} ({reason}): check --ray-address or $RAY_ADDRESS") from None
+            raise ConfigError(
+                f"no Ray cluster at {address!r} ({reason}): check --ray-address or $RAY_ADDRESS"
+            ) from None
     logging.getLogger("ray").setLevel(logging.ERROR)
 
 
@@ -114,9 +116,7 @@ class PoolSize:
         return self.cpu_actors + self.gpu_actors
 
 
-def pool_size(
-    *, cpu_actors: int | None, gpu_actors: int | None, cpus_per_actor: int | None, units: int
-) -> PoolSize:
+def pool_size(*, cpu_actors: int | None, gpu_actors: int | None, cpus_per_actor: int | None, units: int) -> PoolSize:
     """Fill in what was not asked for from what the cluster has; never more actors than units.
 
     GPU actors where the cluster has GPUs, CPU actors where it has none, both where both are asked for. A GPU actor
@@ -152,7 +152,9 @@ def train_resources(workers: int) -> tuple[bool, int]:
     have = ray.cluster_resources()
     cpus, gpus = int(have.get("CPU", 0)), int(have.get("GPU", 0))
     if workers > cpus:
-        raise ConfigError(f"--num-workers {workers}: the cluster has only {cpus} CPUs: ask for at most that many workers")
+        raise ConfigError(
+            f"--num-workers {workers}: the cluster has only {cpus} CPUs: ask for at most that many workers"
+        )
     use_gpu = gpus >= workers and os.environ.get(LOGICAL_GPUS) != "1"
     return use_gpu, max(1, min(cpus // workers, 8))
 

@@ -270,9 +270,14 @@ def _batches(store: Store) -> Iterator[pa.RecordBatch]:
 
 
 def _writer(task: TrainTask, rank: int) -> Callable[[str], None]:
-    if rank != 0 or task.lines is None:
+    lines = task.lines
+    if rank != 0 or lines is None:
         return lambda line: None
-    return task.lines.put
+
+    def write(line: str) -> None:
+        lines.put(line)
+
+    return write
 
 
 def _card(
