@@ -41,12 +41,13 @@ class CorpusConfig:
     cpu_actors: int | None = option("CPU actors (default: what the cluster has; none where it has GPUs)", None)
     gpu_actors: int | None = option("GPU actors (default: one a GPU of the cluster)", None)
     cpus_per_actor: int | None = option("processor threads of a CPU actor (default: up to 4)", None)
+    unit_rows: int | None = option("rows done and committed at a time (default: some ten seconds of work)", None)
     ray_address: str | None = option("Ray cluster to use (default: $RAY_ADDRESS, else one started here)", None)
 
     def __post_init__(self) -> None:
         if not self.data:
             raise ConfigError("no corpus: give --data FILE, FOLDER, GLOB or URI")
-        for name in ("limit", "cpus_per_actor"):
+        for name in ("limit", "cpus_per_actor", "unit_rows"):
             check(getattr(self, name) is None or getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
         for name in ("cpu_actors", "gpu_actors"):
             check(getattr(self, name) is None or getattr(self, name) >= 0, name, getattr(self, name), "0 or more")

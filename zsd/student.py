@@ -101,7 +101,7 @@ def build_student(
             model = _from_layers(source, spec.layers or "half", head)
         else:
             raise StudentError("--student layers: needs the teacher's checkpoint to copy from, and none is given")
-        tokenizer = _load(AutoTokenizer, source)
+        tokenizer = _load_tokenizer(source)
     if tokenizer.pad_token_id is None:
         raise StudentError(f"student {source!r}: its tokenizer has no padding token; name another checkpoint")
     tokenizer.model_max_length = model_max_length(tokenizer, model.config)
@@ -130,7 +130,7 @@ def load_student(directory: str | Path) -> tuple[Any, Any]:
     """
     with quiet_transformers():
         model = _load(AutoModelForSequenceClassification, str(directory), dtype=torch.float32)
-        return model.eval(), _load(AutoTokenizer, str(directory))
+        return model.eval(), _load_tokenizer(str(directory))
 
 
 def student_directory(model: str) -> Path:
@@ -188,6 +188,13 @@ def _load(auto: Any, source: str, **options: Any) -> Any:
             f"student {source!r} is neither a local directory nor can it be downloaded: give the path of a checkpoint "
             f"directory, or check the name and the network ({reason})"
         ) from None
+
+
+def _load_tokenizer(source: str) -> Any:
+    tokenizer = _load(AutoTokenizer, source)
+    if not tokenizer.is_fast:
+        raise StudentError(f"student {source!r} has no fast tokenizer (tokenizer.json): zsd needs one")
+    return tokenizer
 
 
 def _from_checkpoint(source: str, head: dict[str, Any], names: list[str]) -> Any:

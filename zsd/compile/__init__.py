@@ -1,0 +1,1 @@
+"""Checkpoints turned into the files that the CPU engines run."""

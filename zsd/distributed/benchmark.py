@@ -158,9 +158,7 @@ def ray_overhead(teacher: Contestant, texts: list[str]) -> dict[str, Any]:
     process = Process(teacher)
     try:
         process.measure(texts[:64], least_seconds=0.0)
-        say(
-            f"benchmark: Ray overhead, {len(texts):,} rows: the bare engine, zsd label with one actor, the engine again"
-        )
+        say(f"benchmark: Ray overhead, {len(texts):,} rows: bare engine, zsd label with one actor, bare engine")
         before = process.measure(texts, least_seconds=0.0).rows_per_second
         with tempfile.TemporaryDirectory(prefix="zsd-benchmark-") as scratch:
             corpus = Path(scratch) / "corpus.parquet"

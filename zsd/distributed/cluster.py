@@ -15,8 +15,8 @@ from typing import Any
 import ray
 
 from zsd.engines.base import Placement
-from zsd.machine import available_cpus
 from zsd.errors import ConfigError, EngineError, ZsdError
+from zsd.machine import available_cpus
 
 LOGICAL_GPUS = "ZSD_LOGICAL_GPUS"
 """Environment variable: 1 lets GPU actors run on the processor, to exercise the GPU path where Ray's GPUs are only
@@ -130,10 +130,8 @@ def pool_size(*, cpu_actors: int | None, gpu_actors: int | None, cpus_per_actor:
     node_cpus = max((int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]), default=0)
     threads = cpus_per_actor or max(1, min(4, node_cpus))
     wanted_gpu = gpus if gpu_actors is None else gpu_actors
-    if cpu_actors is None:
-        wanted_cpu = 0 if wanted_gpu else max(1, cpus // threads)
-    else:
-        wanted_cpu = cpu_actors
+    default_cpu = 0 if wanted_gpu else max(1, cpus // threads)
+    wanted_cpu = default_cpu if cpu_actors is None else cpu_actors
     if wanted_gpu > gpus or wanted_gpu + wanted_cpu * threads > cpus or threads > node_cpus:
         raise ConfigError(
             f"{wanted_cpu} CPU actors of {threads} CPUs and {wanted_gpu} GPU actors of 1 GPU and 1 CPU were asked for, "

@@ -26,7 +26,9 @@ IN_FLIGHT = 2
 class UnitWorker(Protocol):
     """Does one unit at a time: reads it, runs the model, commits the shard."""
 
-    def __call__(self, unit: Unit, *, worker: str) -> UnitRecord: ...
+    def __call__(self, unit: Unit, *, worker: str) -> UnitRecord:
+        """Do one unit; `worker` says who did it."""
+        ...
 
 
 class _UnitActor:

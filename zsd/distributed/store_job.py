@@ -38,7 +38,7 @@ def run_store_job(
         job: ``label`` or ``predict``.
         folder: where the shards go, below the output.
         identity: what makes two runs the same job.
-        unit_rows: rows of one unit.
+        unit_rows: rows of one unit, where the user did not say.
         make_worker: from all units of the job to the picklable that makes a worker in an actor.
 
     Raises:
@@ -46,7 +46,7 @@ def run_store_job(
         ZsdError: anything else the job refuses.
     """
     claim(config.output, job, identity)
-    ingest = _ingest(config, unit_rows)
+    ingest = _ingest(config, config.unit_rows or unit_rows)
     units = [
         Unit(shard=shard.name, row_group=group, rows=rows)
         for shard in ingest.shards

@@ -19,7 +19,6 @@ import ray.train
 from ray.train.huggingface.transformers import RayTrainReportCallback, prepare_trainer
 from ray.train.torch import TorchTrainer
 from ray.util.queue import Empty, Queue
-
 from transformers import TrainingArguments
 
 import zsd
@@ -227,8 +226,8 @@ def _train_loop(config: dict[str, TrainTask]) -> None:
         max_length=tokenizer.model_max_length,
         heldout_fraction=task.heldout_fraction,
     )
-    on_cpu = {"use_cpu": placement_here().device == "cpu"}
-    chosen = default_training_arguments(len(train)) | on_cpu | task.arguments
+    use_cpu = bool(task.arguments.get("use_cpu", placement_here().device == "cpu"))
+    chosen = default_training_arguments(len(train), use_cpu=use_cpu, workers=context.get_world_size()) | task.arguments
     frozen = task.freeze_embeddings if task.freeze_embeddings is not None else spec.layers is not None
     with tempfile.TemporaryDirectory(prefix="zsd-train-") as scratch, quiet_transformers():
         trainer = make_trainer(

@@ -1,0 +1,69 @@
+"""One real Ray cluster for all integration tests: 4 logical CPUs and 2 logical GPUs on whatever machine this is."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.csv as pacsv
+import pytest
+import ray
+
+from zsd.assets import sample_path
+from zsd.config import DistillConfig, LabelConfig
+from zsd.distributed.cluster import LOGICAL_GPUS, connect
+from zsd.distributed.label import label
+from zsd.distributed.train import distill
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[None]:
+    os.environ[LOGICAL_GPUS] = "1"
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    ray.init(num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False)
+    connect(None)  # must find the cluster there and leave it alone
+    yield
+    ray.shutdown()
+    del os.environ[LOGICAL_GPUS]
+
+
+@pytest.fixture(scope="session")
+def sample_texts() -> list[str]:
+    return sample_path("corpus.txt").read_text(encoding="utf-8").splitlines()
+
+
+@pytest.fixture(scope="session")
+def gold_rows() -> dict[str, str]:
+    table = pacsv.read_csv(sample_path("test.csv"))
+    return dict(zip(table["text"].to_pylist(), table["label"].to_pylist(), strict=True))
+
+
+@pytest.fixture(scope="session")
+def labelled(cluster: None, tmp_path_factory: pytest.TempPathFactory, sample_texts: list[str]) -> Path:
+    """A finished label job on 160 sample texts, with the bundled teacher."""
+    folder = tmp_path_factory.mktemp("labelled")
+    corpus = folder / "corpus.txt"
+    corpus.write_text("\n".join(sample_texts[:160]) + "\n", encoding="utf-8")
+    label(label_config(corpus, folder / "out"))
+    return folder / "out"
+
+
+@pytest.fixture(scope="session")
+def distilled(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished distill job on those."""
+    output = tmp_path_factory.mktemp("distilled") / "out"
+    distill(DistillConfig(soft_labels=str(labelled), output=str(output)), {"max_steps": 40})
+    return output
+
+
+def label_config(corpus: Path, output: Path, **changes: object) -> LabelConfig:
+    """`zsd label` with the bundled teacher in fp32 on one CPU actor of two threads, and any changes."""
+    asked: dict[str, object] = {
+        "data": (str(corpus),),
+        "output": str(output),
+        "labels": str(sample_path("labels.txt")),
+        "engine": "torch",
+        "cpu_actors": 1,
+        "gpu_actors": 0,
+        "cpus_per_actor": 2,
+    }
+    return LabelConfig(**(asked | changes))  # type: ignore[arg-type]

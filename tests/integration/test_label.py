@@ -1,0 +1,122 @@
+"""`zsd label` on a real Ray cluster with the real bundled teacher."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from tests.integration.conftest import label_config
+from zsd.assets import sample_path
+from zsd.distributed.label import label
+from zsd.engines import load_engine
+from zsd.engines.base import Placement
+from zsd.errors import OutputError
+from zsd.labels import LabelSet
+from zsd.shards import Store, matrix
+from zsd.soft_labels import soft_labels
+from zsd.teachers.nli import load_teacher
+from zsd.teachers.scoring import Scorer
+from zsd.verify import verify_store
+
+NAMES = ("technology", "sports", "health", "travel")
+
+
+def test_ray_gives_what_the_bare_engine_gives(labelled: Path, sample_texts: list[str]) -> None:
+    rows = Store(str(labelled)).read(["text", "label", "score", "probs", "entailment", "contradiction"])
+    assert sorted(rows["text"].to_pylist()) == sorted(sample_texts[:160])
+    teacher = load_teacher("bundled")
+    scorer = Scorer(teacher, load_engine("torch", teacher, Placement(threads=2)), LabelSet(names=NAMES))
+    scores = scorer.score(rows["text"].to_pylist())
+    np.testing.assert_allclose(matrix(rows["entailment"]), scores.entailment, atol=1e-4)
+    np.testing.assert_allclose(matrix(rows["contradiction"]), scores.contradiction, atol=1e-4)
+    expected = soft_labels(scores.entailment, scores.contradiction, multi_label=False)
+    np.testing.assert_allclose(matrix(rows["probs"]), expected, atol=1e-4)
+    np.testing.assert_allclose(rows["score"].to_numpy(), matrix(rows["probs"]).max(axis=1))
+    assert rows["label"].to_pylist() == [NAMES[k] for k in matrix(rows["probs"]).argmax(axis=1)]
+
+
+def test_store_is_sound_and_its_manifest_tells_all(labelled: Path) -> None:
+    assert verify_store(str(labelled)).problems == []
+    manifest = json.loads((labelled / "manifest.json").read_text())
+    assert manifest["rows"] == 160
+    assert manifest["pairs"] == 640
+    assert manifest["engine"] == "torch"
+    assert manifest["rows_per_second"] > 0
+    assert manifest["pairs_per_second"] == pytest.approx(4 * manifest["rows_per_second"], rel=0.01)
+    assert manifest["labels"]["names"] == list(NAMES)
+
+
+def test_every_row_is_labelled_rejected_or_a_duplicate(cluster: None, tmp_path: Path) -> None:
+    lines = [b'{"text": "The match ended 2-1."}'] * 3 + [b'{"text": null}', b'{"text": 7}', b"{not json", b'{"text": "  "}']
+    lines += [b'{"text": "\xff"}', '{"text": "Zoë booked a flight ✈️"}'.encode(), b'{"body": "no text"}']
+    corpus = tmp_path / "rows.jsonl"
+    corpus.write_bytes(b"\n".join(lines) + b"\n")
+    manifest = label(label_config(corpus, tmp_path / "out"))
+    assert (manifest["rows_in"], manifest["rows"], manifest["duplicates"], manifest["rejected"]) == (10, 2, 2, 6)
+    rejected = pq.read_table(tmp_path / "out" / "rejected")
+    assert sorted(rejected["row"].to_pylist()) == [3, 4, 5, 6, 7, 9]
+    assert all(rejected["reason"].to_pylist())
+    assert verify_store(str(tmp_path / "out")).problems == []
+
+
+def test_cpu_and_gpu_actors_share_one_corpus(cluster: None, tmp_path: Path, sample_texts: list[str]) -> None:
+    corpus = tmp_path / "many.txt"
+    corpus.write_text("\n".join(text[:40] for text in sample_texts), encoding="utf-8")
+    config = label_config(corpus, tmp_path / "out", gpu_actors=1, cpus_per_actor=1, label=tuple("abcdefgh"), labels=None)
+    manifest = label(config)
+    assert manifest["rows"] == len({text[:40].strip() for text in sample_texts})
+    assert {kind["actor"] for kind in manifest["engines"]} == {"cpu", "gpu"}
+    assert verify_store(str(tmp_path / "out")).problems == []
+
+
+def test_finished_job_is_left_alone_and_another_job_is_refused(labelled: Path) -> None:
+    corpus = labelled.parent / "corpus.txt"
+    before = {file: file.stat().st_mtime_ns for file in labelled.rglob("*") if file.is_file()}
+    assert label(label_config(corpus, labelled))["rows"] == 160
+    assert {file: file.stat().st_mtime_ns for file in labelled.rglob("*") if file.is_file()} == before
+    with pytest.raises(OutputError, match=r"temperature was 1\.0, now 2\.0"):
+        label(label_config(corpus, labelled, temperature=2.0))
+
+
+def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert _zsd_label(whole).wait() == 0
+    parts = [part.name for part in sorted((whole / "soft_labels").iterdir())]
+    assert len(parts) == 5
+    driver = _zsd_label(killed)
+    _wait_for(killed / "soft_labels" / parts[0], driver)
+    os.killpg(driver.pid, signal.SIGKILL)
+    driver.wait()
+    kept = {file.name: file.stat().st_mtime_ns for file in (killed / "soft_labels").glob("part-*")}
+    assert 0 < len(kept) < len(parts)
+    assert not (killed / "manifest.json").exists()
+    assert _zsd_label(killed).wait() == 0
+    assert verify_store(str(killed)).problems == []
+    for name, written in kept.items():
+        assert (killed / "soft_labels" / name).stat().st_mtime_ns == written, "a finished unit was computed again"
+    one, other = (Store(str(out)).read(["id", "text", "label", "probs"]).sort_by("id") for out in (whole, killed))
+    assert one.equals(other)
+
+
+def _zsd_label(output: Path) -> subprocess.Popen[bytes]:
+    arguments = ["--data", str(sample_path("corpus.txt")), "--labels", str(sample_path("labels.txt"))]
+    arguments += ["--engine", "torch", "--cpu-actors", "1", "--cpus-per-actor", "1", "--output", str(output)]
+    arguments += ["--limit", "120", "--unit-rows", "24"]
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    command = [sys.executable, "-m", "zsd.cli", "label", *arguments]
+    return subprocess.Popen(command, start_new_session=True, env=environment, stderr=subprocess.DEVNULL)
+
+
+def _wait_for(file: Path, driver: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 240
+    while not file.exists():
+        assert driver.poll() is None, "the driver ended before it could be killed"
+        assert time.monotonic() < deadline, f"{file} did not appear"
+        time.sleep(0.02)
