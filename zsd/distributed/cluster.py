@@ -174,12 +174,8 @@ def own_error(error: BaseException) -> BaseException:
     """The `ZsdError` inside what Ray wraps around a remote failure; the failure itself where there is none."""
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, ZsdError):
-            return type(seen)(str(seen).strip().splitlines()[-1].split("Error: ", 1)[-1]) if _wrapped(seen) else seen
+        if isinstance(seen, ZsdError) and not isinstance(seen, ray.exceptions.RayTaskError):
+            return seen
         cause = getattr(seen, "cause", None)
         seen = cause if isinstance(cause, BaseException) else seen.__cause__
     return error
-
-
-def _wrapped(error: BaseException) -> bool:
-    return isinstance(error, ray.exceptions.RayTaskError)

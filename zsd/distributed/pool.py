@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 import os
 import socket
@@ -12,11 +13,12 @@ from dataclasses import asdict
 from typing import Any, Protocol
 
 import numpy as np
-import ray
 import ray.data
 
-from zsd.distributed.cluster import PoolSize, actor_kind, own_error, placement_here
+from zsd import errors
+from zsd.distributed.cluster import PoolSize, actor_kind, placement_here
 from zsd.engines.base import Placement
+from zsd.errors import ZsdError
 from zsd.shards import Unit, UnitRecord
 
 IN_FLIGHT = 2
@@ -32,20 +34,32 @@ class UnitWorker(Protocol):
 
 
 class _UnitActor:
-    """Ray's side of a `UnitWorker`: tells it where it is, hands it units, sends back records."""
+    """Ray's side of a `UnitWorker`: tells it where it is, hands it units, sends back what came of them.
+
+    A refusal (`ZsdError`) travels as data, from the constructor too: Ray would turn it into a page of text.
+    """
 
     def __init__(self, make: Callable[[Placement], UnitWorker]) -> None:
         _quiet()
-        self.worker = make(placement_here())
         self.name = f"{actor_kind()} {socket.gethostname()} {os.getpid()}"
+        self.refusal: ZsdError | None = None
+        try:
+            self.worker = make(placement_here())
+        except ZsdError as error:
+            self.refusal = error
 
-    def __call__(self, batch: dict[str, np.ndarray[Any, Any]]) -> dict[str, list[Any]]:
-        units = [
-            Unit(shard=str(shard), row_group=int(group), rows=int(rows))
-            for shard, group, rows in zip(batch["shard"], batch["row_group"], batch["rows"], strict=True)
-        ]
-        records = [asdict(self.worker(unit, worker=self.name)) for unit in units]
-        return {key: [record[key] for record in records] for key in records[0]}
+    def __call__(self, batch: dict[str, np.ndarray[Any, Any]]) -> dict[str, list[str]]:
+        columns = zip(batch["shard"], batch["row_group"], batch["rows"], strict=True)
+        units = [Unit(shard=str(shard), row_group=int(group), rows=int(rows)) for shard, group, rows in columns]
+        return {"outcome": [self._outcome(unit) for unit in units]}
+
+    def _outcome(self, unit: Unit) -> str:
+        try:
+            if self.refusal is not None:
+                raise self.refusal
+            return json.dumps({"record": asdict(self.worker(unit, worker=self.name))})
+        except ZsdError as error:
+            return json.dumps({"error": type(error).__name__, "message": str(error)})
 
 
 def run_units(
@@ -75,18 +89,18 @@ def run_units(
     pending = ray.data.from_items([asdict(unit) for unit in units], override_num_blocks=len(units))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*ray_remote_args_fn")
-        records = pending.map_batches(
+        outcomes = pending.map_batches(
             _UnitActor,
             fn_constructor_kwargs={"make": make_worker},
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=size.actors, max_tasks_in_flight_per_actor=IN_FLIGHT),
             ray_remote_args_fn=lambda: next(gpu_first, cpu),
         )
-    try:
-        for record in records.iter_rows():
-            yield UnitRecord(**record)
-    except (ray.exceptions.RayError, ray.exceptions.UserCodeException) as error:
-        raise own_error(error) from None
+    for row in outcomes.iter_rows():
+        outcome = json.loads(row["outcome"])
+        if "error" in outcome:
+            raise getattr(errors, outcome["error"])(outcome["message"])
+        yield UnitRecord(**outcome["record"])
 
 
 def _quiet() -> None:
