@@ -69,7 +69,9 @@ class LabelConfig(CorpusConfig):
     max_length: int | None = option("most tokens of a premise/hypothesis pair (default: the teacher's limit)", None)
     engine: str = option("what runs the teacher", "auto", choices=("auto", "torch", "deepsparse"))
     precision: str | None = option(
-        "fp32 or bf16 (default: fp32; with --engine auto, whichever agrees and is fastest)", None, choices=("fp32", "bf16")
+        "fp32 or bf16 (default: fp32; with --engine auto, whichever agrees and is fastest)",
+        None,
+        choices=("fp32", "bf16"),
     )
     min_agreement: float = option("--engine auto admits an engine only at this top-1 agreement with fp32 torch", 0.99)
 
@@ -103,7 +105,9 @@ class DistillConfig:
     )
     num_workers: int = option("training workers", 1)
     heldout_fraction: float = option("share of the rows kept out of training to measure agreement", 0.1)
-    freeze_embeddings: bool | None = option("do not train the token embeddings (default: only for layers: students)", None)
+    freeze_embeddings: bool | None = option(
+        "do not train the token embeddings (default: only for layers: students)", None
+    )
     ray_address: str | None = option("Ray cluster to use (default: $RAY_ADDRESS, else one started here)", None)
 
     def __post_init__(self) -> None:
@@ -128,6 +132,7 @@ class PredictConfig(CorpusConfig):
     """`zsd predict`: a corpus through a student."""
 
     model: str = option("student: a checkpoint directory, or the output directory of zsd distill")
+    precision: str = option("fp32, or bf16 where the processor computes it fast", "fp32", choices=("fp32", "bf16"))
 
 
 @dataclass(frozen=True, kw_only=True)

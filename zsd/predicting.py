@@ -26,10 +26,12 @@ class PredictTask:
     Args:
         output: the job's output directory.
         model: the student's checkpoint directory.
+        precision: ``fp32`` or ``bf16``.
     """
 
     output: str
     model: str
+    precision: str
 
     def __call__(self, placement: Placement) -> PredictWorker:
         """Load the student here."""
@@ -41,9 +43,10 @@ class PredictWorker:
 
     def __init__(self, task: PredictTask, placement: Placement) -> None:
         torch.set_num_threads(placement.threads)
+        self.precision = task.precision
         self.corpus = storage.join(task.output, "corpus")
         self.directory = storage.join(task.output, PREDICTIONS)
-        self.model, self.tokenizer = load_student(task.model)
+        self.model, self.tokenizer = load_student(task.model, task.precision)
         self.model.to(placement.device)
         self.names = tuple(student_names(self.model)[0])
 
@@ -63,7 +66,7 @@ class PredictWorker:
             started=started,
             worker=worker,
             engine="torch",
-            precision="fp32",
+            precision=self.precision,
         )
         columns = prediction_columns(table, result.probs, self.names)
         predicted = pa.table(columns, schema=prediction_schema(len(self.names)))

@@ -26,6 +26,7 @@ from transformers.utils import logging as transformers_logging
 from zsd.errors import StudentError
 from zsd.teachers.nli import model_max_length, one_line
 
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 STUDENT = "student"
 """Folder of a distill job's output that holds the checkpoint."""
 CARD = "zsd.json"
@@ -122,14 +123,14 @@ def save_student(model: Any, tokenizer: Any, directory: str | Path) -> None:
         tokenizer.save_pretrained(directory)
 
 
-def load_student(directory: str | Path) -> tuple[Any, Any]:
-    """A trained student, in evaluation mode and float32, and its tokenizer.
+def load_student(directory: str | Path, precision: str = "fp32") -> tuple[Any, Any]:
+    """A trained student, in evaluation mode and in fp32 or bf16, and its tokenizer.
 
     Raises:
         StudentError: there is no classifier checkpoint in the directory.
     """
     with quiet_transformers():
-        model = _load(AutoModelForSequenceClassification, str(directory), dtype=torch.float32)
+        model = _load(AutoModelForSequenceClassification, str(directory), dtype=DTYPES[precision])
         return model.eval(), _load_tokenizer(str(directory))
 
 

@@ -1,11 +1,17 @@
 """`zsd distill`, `predict`, `evaluate` and `benchmark` on a real Ray cluster."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, pipeline
 
 from zsd.assets import sample_path
@@ -62,6 +68,35 @@ def test_two_workers_train_one_student(labelled: Path, tmp_path: Path) -> None:
     assert (tmp_path / "student" / "model.safetensors").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
+def test_killed_and_resumed_training_equals_uninterrupted(labelled: Path, tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert _zsd_distill(labelled, whole).wait() == 0
+    driver = _zsd_distill(labelled, killed)
+    deadline = time.monotonic() + 240
+    while not list((killed / "checkpoints" / "distill").glob("checkpoint_*")):
+        assert driver.poll() is None, "the driver ended before it could be killed"
+        assert time.monotonic() < deadline, "no checkpoint appeared"
+        time.sleep(0.05)
+    os.killpg(driver.pid, signal.SIGKILL)
+    driver.wait()
+    assert not (killed / "student").exists()
+    resumed = _zsd_distill(labelled, killed)
+    assert resumed.wait() == 0
+    one, other = (load_file(out / "student" / "model.safetensors") for out in (whole, killed))
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        np.testing.assert_allclose(tensor.numpy(), other[name].numpy(), atol=1e-4, err_msg=name)
+
+
+def _zsd_distill(labelled: Path, output: Path) -> subprocess.Popen[bytes]:
+    arguments = ["--soft-labels", str(labelled), "--output", str(output), "--max_steps", "60", "--save_steps", "20"]
+    arguments += ["--bf16", "false"]
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    command = [sys.executable, "-m", "zsd.cli", "distill", *arguments]
+    return subprocess.Popen(command, start_new_session=True, env=environment, stderr=subprocess.DEVNULL)
+
+
 def test_what_distill_refuses(labelled: Path, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="holds no store"):
         distill(DistillConfig(soft_labels=str(tmp_path), output=str(tmp_path / "out")), {})
@@ -72,7 +107,11 @@ def test_what_distill_refuses(labelled: Path, tmp_path: Path) -> None:
 
 def test_predictions_are_those_of_the_student(distilled: Path, tmp_path: Path) -> None:
     config = PredictConfig(
-        model=str(distilled), data=(str(sample_path("test.csv")),), output=str(tmp_path / "out"), gpu_actors=0, cpu_actors=1
+        model=str(distilled),
+        data=(str(sample_path("test.csv")),),
+        output=str(tmp_path / "out"),
+        gpu_actors=0,
+        cpu_actors=1,
     )
     manifest = predict(config)
     assert manifest["rows"] == manifest["rows_in"] == 169

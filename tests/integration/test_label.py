@@ -54,7 +54,12 @@ def test_store_is_sound_and_its_manifest_tells_all(labelled: Path) -> None:
 
 
 def test_every_row_is_labelled_rejected_or_a_duplicate(cluster: None, tmp_path: Path) -> None:
-    lines = [b'{"text": "The match ended 2-1."}'] * 3 + [b'{"text": null}', b'{"text": 7}', b"{not json", b'{"text": "  "}']
+    lines = [b'{"text": "The match ended 2-1."}'] * 3 + [
+        b'{"text": null}',
+        b'{"text": 7}',
+        b"{not json",
+        b'{"text": "  "}',
+    ]
     lines += [b'{"text": "\xff"}', '{"text": "Zoë booked a flight ✈️"}'.encode(), b'{"body": "no text"}']
     corpus = tmp_path / "rows.jsonl"
     corpus.write_bytes(b"\n".join(lines) + b"\n")
@@ -69,7 +74,9 @@ def test_every_row_is_labelled_rejected_or_a_duplicate(cluster: None, tmp_path: 
 def test_cpu_and_gpu_actors_share_one_corpus(cluster: None, tmp_path: Path, sample_texts: list[str]) -> None:
     corpus = tmp_path / "many.txt"
     corpus.write_text("\n".join(text[:40] for text in sample_texts), encoding="utf-8")
-    config = label_config(corpus, tmp_path / "out", gpu_actors=1, cpus_per_actor=1, label=tuple("abcdefgh"), labels=None)
+    config = label_config(
+        corpus, tmp_path / "out", gpu_actors=1, cpus_per_actor=1, label=tuple("abcdefgh"), labels=None
+    )
     manifest = label(config)
     assert manifest["rows"] == len({text[:40].strip() for text in sample_texts})
     assert {kind["actor"] for kind in manifest["engines"]} == {"cpu", "gpu"}

@@ -191,7 +191,7 @@ def _load_student(contestant: Contestant) -> tuple[Score, int | None]:
     from zsd.inference import predict
     from zsd.student import load_student
 
-    model, tokenizer = load_student(contestant.model)
+    model, tokenizer = load_student(contestant.model, contestant.precision)
 
     def score(texts: Sequence[str]) -> tuple[FloatArray, float]:
         predicted = predict(model, tokenizer, texts)

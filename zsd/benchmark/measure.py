@@ -45,7 +45,10 @@ class Result:
 def line_up(
     *, teacher: str, student: str, labels: LabelSet, nli_classes: str | None, engines: Sequence[str], threads: int
 ) -> list[Contestant]:
-    """Who takes part: the pipeline, the teacher on each engine (torch fp32, the reference, always), the student."""
+    """Who takes part: the pipeline, the teacher on each engine, the student in fp32 and bf16.
+
+    torch fp32 is always among the teacher's engines: it is the reference.
+    """
     common: dict[str, Any] = {"labels": labels, "nli_classes": nli_classes, "threads": threads}
     chosen = [*dict.fromkeys(["torch:fp32", *engines])]
     contestants = [
@@ -60,10 +63,18 @@ def line_up(
             Contestant(name=name, kind="teacher", engine=engine, precision=precision or "fp32", model=teacher, **common)
         )
     directory = str(student_directory(student))
-    contestants.append(
-        Contestant(name="student", kind="student", engine="torch", precision="fp32", model=directory, **common)
-    )
-    return contestants
+    students = [
+        Contestant(
+            name=f"student, torch {precision}",
+            kind="student",
+            engine="torch",
+            precision=precision,
+            model=directory,
+            **common,
+        )
+        for precision in ("fp32", "bf16")
+    ]
+    return contestants + students
 
 
 def measure(

@@ -27,6 +27,7 @@ def predict(config: PredictConfig) -> dict[str, Any]:
     identity = {
         "labels": {"names": names, "template": None, "multi_label": multi_label},
         "model": config.model,
+        "precision": config.precision,
         "model_fingerprint": checkpoint_fingerprint(directory),
     }
     return run_store_job(
@@ -35,5 +36,5 @@ def predict(config: PredictConfig) -> dict[str, Any]:
         folder=PREDICTIONS,
         identity=identity,
         unit_rows=UNIT_ROWS,
-        make_worker=lambda units: PredictTask(output=config.output, model=str(directory)),
+        make_worker=lambda units: PredictTask(output=config.output, model=str(directory), precision=config.precision),
     )

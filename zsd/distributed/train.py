@@ -229,6 +229,7 @@ def _train_loop(config: dict[str, TrainTask]) -> None:
     use_cpu = bool(task.arguments.get("use_cpu", placement_here().device == "cpu"))
     chosen = default_training_arguments(len(train), use_cpu=use_cpu, workers=context.get_world_size()) | task.arguments
     frozen = task.freeze_embeddings if task.freeze_embeddings is not None else spec.layers is not None
+    write = _writer(task, context.get_world_rank())
     with tempfile.TemporaryDirectory(prefix="zsd-train-") as scratch, quiet_transformers():
         trainer = make_trainer(
             model,
@@ -239,7 +240,7 @@ def _train_loop(config: dict[str, TrainTask]) -> None:
             multi_label=labels["multi_label"],
             temperature=store.manifest["temperature"],
             freeze_embeddings=frozen,
-            write=_writer(task, context.get_world_rank()),
+            write=write,
         )
         trainer.add_callback(RayTrainReportCallback())
         trainer = prepare_trainer(trainer)
@@ -247,6 +248,7 @@ def _train_loop(config: dict[str, TrainTask]) -> None:
         if checkpoint is None:
             trainer.train()
         else:
+            write("distill: going on from the last checkpoint")
             with checkpoint.as_directory() as directory:
                 trainer.train(resume_from_checkpoint=str(Path(directory) / RayTrainReportCallback.CHECKPOINT_NAME))
         metrics = trainer.evaluate()
