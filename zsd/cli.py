@@ -1,57 +1,66 @@
-"""The command line: ``zsd COMMAND``. Flags are the fields of the job's configuration; errors are one line."""
+"""The command line: ``zsd COMMAND``. Flags are the fields of the job's configuration; errors are one line.
+
+Nothing heavy is imported before the flags are known to be right, so help and mistakes are answered at once.
+"""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
 import json
 import os
 import sys
-import types
 import typing
-from collections.abc import Callable, Sequence
-from dataclasses import MISSING, fields
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import MISSING, Field, fields
+from pathlib import Path
+from typing import Any, NoReturn
 
 import zsd
-from zsd.config import (
-    TRAINING,
-    BenchmarkConfig,
-    DistillConfig,
-    EvaluateConfig,
-    LabelConfig,
-    PredictConfig,
-    RunConfig,
-    make,
-    nearest,
-    read_toml,
-)
-from zsd.console import say
-from zsd.errors import ConfigError, ZsdError
+from zsd.config import BenchmarkConfig, DistillConfig, EvaluateConfig, LabelConfig, PredictConfig, RunConfig
+from zsd.console import report_error, say
+from zsd.errors import ConfigError, OutputError, ZsdError
+from zsd.job_file import TRAINING, job_options, read_job_file, run_options
+from zsd.options import Options, flag, make, nearest, value_type
 
 Command = Callable[[argparse.Namespace, list[str]], int]
+JSON_HELP = "also write the figures to this file (- for standard output, and nothing else there)"
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are errors of zsd, without the usage block."""
+
+    def __init__(self, **options: Any) -> None:
+        width = functools.partial(argparse.HelpFormatter, max_help_position=30)
+        super().__init__(**{"allow_abbrev": False, "formatter_class": width, **options})
+
+    def error(self, message: str) -> NoReturn:
+        """Raise a `ConfigError` instead of printing the usage and exiting."""
+        raise ConfigError(f"{message.removeprefix('argument ')}: see {self.prog} --help")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (0 done, 2 wrong input, 1 anything else)."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    parser = build_parser()
-    options, rest = parser.parse_known_args(argv)
     try:
+        options, rest = build_parser().parse_known_args(argv)
         if rest and not options.takes_training:
             raise ConfigError(f"unknown argument {rest[0]!r}{nearest(rest[0], options.flags)}")
+        _check_json(options.json)
+        options.job = read_job_file(options.config) if options.config else {}
         command: Command = options.run
         return command(options, rest)
     except ZsdError as error:
-        print(f"zsd: error: {error}", file=sys.stderr)
-        return error.exit_code
+        return report_error(error)
     except KeyboardInterrupt:
         print("zsd: interrupted: the same command goes on from here", file=sys.stderr)
         return 130
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """The whole command line."""
-    parser = argparse.ArgumentParser(prog="zsd", description=zsd.__doc__, allow_abbrev=False)
+    parser = Parser(prog="zsd", description=zsd.__doc__)
     parser.add_argument("--version", action="version", version=f"zsd {zsd.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add(commands, "run", RunConfig, _run, "label, distill and benchmark; with no arguments, the bundled example")
@@ -60,84 +69,88 @@ def build_parser() -> argparse.ArgumentParser:
     _add(commands, "evaluate", EvaluateConfig, _evaluate, "a student against gold labels")
     _add(commands, "predict", PredictConfig, _predict, "a corpus through a student")
     _add(commands, "benchmark", BenchmarkConfig, _benchmark, "what was gained: speed, quality, memory, as a report")
-    verify = commands.add_parser("verify", help="is a store what its manifest says?", allow_abbrev=False)
+    about = "is a store what its manifest says?"
+    verify = commands.add_parser("verify", help=about, description=about)
     verify.add_argument("store", metavar="DIR", help="output directory of zsd label or zsd predict")
-    verify.add_argument("--json", metavar="FILE", help="also write the result to this file (- for standard output)")
-    verify.set_defaults(run=_verify, takes_training=False, flags=["--json"])
+    verify.add_argument("--json", metavar="FILE", help=JSON_HELP)
+    verify.set_defaults(run=_verify, takes_training=False, flags=["--json"], config=None)
     return parser
 
 
-def _add(commands: Any, name: str, config: type, run: Command, about: str) -> None:
+def _add(commands: Any, name: str, config: type[Options], run: Command, about: str) -> None:
     takes_training = name in ("run", "distill")
-    more = "Every flag of transformers TrainingArguments is taken too (--learning_rate 3e-5)." if takes_training else None
-    parser = commands.add_parser(name, help=about, description=about, epilog=more, allow_abbrev=False)
+    more = (
+        "Every flag of transformers TrainingArguments is taken too (--learning_rate 3e-5)." if takes_training else None
+    )
+    parser = commands.add_parser(name, help=about, description=about, epilog=more)
     parser.add_argument("--config", metavar="JOB.TOML", help="job file; a flag given here wins over it")
     hints = typing.get_type_hints(config)
     for one in fields(config):
-        _add_flag(parser, one, hints[one.name])
-    flags = [option for action in parser._actions for option in action.option_strings]
+        _add_flag(parser, one, value_type(hints[one.name]))
+    parser.add_argument("--json", metavar="FILE", help=JSON_HELP)
+    flags = [option for action in parser._actions for option in action.option_strings if option.startswith("--")]
     parser.set_defaults(run=run, takes_training=takes_training, flags=flags)
 
 
-def _add_flag(parser: argparse.ArgumentParser, one: Any, hint: Any) -> None:
-    if isinstance(hint, types.UnionType):
-        hint = next(arg for arg in typing.get_args(hint) if arg is not type(None))
-    shown = "" if one.default in (MISSING, None, (), False, True) else f" (default: {_shown(one.default)})"
-    common: dict[str, Any] = {"dest": one.name, "default": argparse.SUPPRESS, "help": one.metadata["help"] + shown}
-    flag = f"--{one.name.replace('_', '-')}"
-    if hint is bool:
-        parser.add_argument(flag, action=argparse.BooleanOptionalAction, **common)
-    elif typing.get_origin(hint) is tuple and one.metadata.get("repeat"):
-        parser.add_argument(flag, action="append", metavar="NAME", **common)
-    elif typing.get_origin(hint) is tuple:
-        parser.add_argument(flag, nargs="+", metavar="X", **common)
+def _add_flag(parser: argparse.ArgumentParser, one: Field[Any], kind: type) -> None:
+    told: str = one.metadata["help"] + _default(one.default)
+    common: dict[str, Any] = {"dest": one.name, "default": argparse.SUPPRESS, "help": told.replace("%", "%%")}
+    metavar = one.metadata.get("metavar", {int: "N", float: "X", tuple: "NAME"}.get(kind))
+    if kind is bool:
+        parser.add_argument(flag(one.name), action=argparse.BooleanOptionalAction, **common)
+    elif one.metadata.get("repeat"):
+        parser.add_argument(flag(one.name), action="append", metavar=metavar, **common)
+    elif kind is tuple:
+        parser.add_argument(flag(one.name), action="extend", nargs="+", metavar=metavar, **common)
     else:
-        choices = one.metadata.get("choices")
-        metavar = None if choices else {int: "N", float: "X"}.get(hint, "S")
-        parser.add_argument(flag, type=hint, choices=choices, metavar=metavar, **common)
+        parser.add_argument(flag(one.name), type=kind, choices=one.metadata.get("choices"), metavar=metavar, **common)
 
 
-def _shown(value: Any) -> str:
-    return " ".join(value) if isinstance(value, tuple) else str(value).replace("%", "%%")
+def _default(value: Any) -> str:
+    if value is MISSING or value is None or value is False or value == ():
+        return ""
+    shown = "yes" if value is True else " ".join(value) if isinstance(value, tuple) else value
+    return f" (default: {shown})"
 
 
-def _config(options: argparse.Namespace, config: type, table: str) -> Any:
+def _config(options: argparse.Namespace, config: type[Any], table: str) -> Any:
     """A job's configuration from its TOML table and the flags."""
-    content = read_toml(options.config) if options.config else {}
-    top = {"output": content["output"]} if "output" in content else {}
-    return make(config, top, content.get(table, {}), vars(options))
+    return _merged(options, config, job_options(options.job, table))
+
+
+def _merged(options: argparse.Namespace, config: type[Any], asked: dict[str, Any]) -> Any:
+    given = vars(options)
+    if "label" in given or "labels" in given:  # two ways to say one thing: the flag wins over either in the file
+        asked = {name: value for name, value in asked.items() if name not in ("label", "labels")}
+    return make(config, asked, given)
 
 
 def _training(options: argparse.Namespace, rest: list[str]) -> dict[str, Any]:
+    table = options.job.get(TRAINING, {})
+    if not rest and not table:
+        return {}
     from zsd.training_flags import parse_training_flags
 
-    content = read_toml(options.config) if options.config else {}
-    return parse_training_flags(rest, content.get(TRAINING, {}), own_flags=options.flags)
+    return parse_training_flags(rest, table, own_flags=options.flags)
 
 
 def _run(options: argparse.Namespace, rest: list[str]) -> int:
+    config = _merged(options, RunConfig, run_options(options.job))
+    arguments = _training(options, rest)
     from zsd.distributed.run import run
 
-    content = read_toml(options.config) if options.config else {}
-    run(make(RunConfig, content.get("run", {}), _flat(content), vars(options)), _training(options, rest))
+    with _figures(options.json) as report:
+        report(run(config, arguments))
     return 0
 
 
-def _flat(content: dict[str, Any]) -> dict[str, Any]:
-    """The tables of a job file that `zsd run` reads, as one mapping."""
-    known = {one.name for one in fields(RunConfig)}
-    merged: dict[str, Any] = {"output": content["output"]} if "output" in content else {}
-    for table in ("label", "distill"):
-        merged |= {key: value for key, value in content.get(table, {}).items() if key in known}
-    if "data" in content.get("benchmark", {}):
-        merged["test"] = content["benchmark"]["data"]
-    return merged
-
-
 def _label(options: argparse.Namespace, rest: list[str]) -> int:
+    config = _config(options, LabelConfig, "label")
     from zsd.distributed.label import label
 
-    manifest = label(_config(options, LabelConfig, "label"))
+    with _figures(options.json) as report:
+        manifest = label(config)
+        report(manifest)
     say(
         f"label: {manifest['rows']:,} rows, {manifest['pairs']:,} pairs, {manifest['rows_per_second']:,} rows/s with "
         f"{manifest['engine']}; {manifest['rejected']:,} rejected, {manifest['duplicates']:,} duplicates"
@@ -146,52 +159,84 @@ def _label(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _distill(options: argparse.Namespace, rest: list[str]) -> int:
+    config = _config(options, DistillConfig, "distill")
+    arguments = _training(options, rest)
     from zsd.distributed.train import distill
 
-    distill(_config(options, DistillConfig, "distill"), _training(options, rest))
+    with _figures(options.json) as report:
+        report(distill(config, arguments))
     return 0
 
 
 def _evaluate(options: argparse.Namespace, rest: list[str]) -> int:
+    config = _config(options, EvaluateConfig, "evaluate")
     from zsd.evaluate import evaluate, evaluation_table
 
-    config = _config(options, EvaluateConfig, "evaluate")
-    result = evaluate(config)
-    _report(result, evaluation_table(result), config.json)
+    with _figures(options.json) as report:
+        result = evaluate(config)
+        print(evaluation_table(result))
+        report(result)
     return 0
 
 
 def _predict(options: argparse.Namespace, rest: list[str]) -> int:
+    config = _config(options, PredictConfig, "predict")
     from zsd.distributed.predict import predict
 
-    manifest = predict(_config(options, PredictConfig, "predict"))
+    with _figures(options.json) as report:
+        manifest = predict(config)
+        report(manifest)
     say(f"predict: {manifest['rows']:,} rows, {manifest['rows_per_second']:,} rows/s")
     return 0
 
 
 def _benchmark(options: argparse.Namespace, rest: list[str]) -> int:
+    config = _config(options, BenchmarkConfig, "benchmark")
     from zsd.distributed.benchmark import benchmark
 
-    benchmark(_config(options, BenchmarkConfig, "benchmark"))
+    with _figures(options.json) as report:
+        report(benchmark(config))
     return 0
 
 
 def _verify(options: argparse.Namespace, rest: list[str]) -> int:
     from zsd.verify import summary, verify_store
 
-    result = verify_store(options.store)
-    _report(result.to_dict(), summary(result), options.json)
+    with _figures(options.json) as report:
+        result = verify_store(options.store)
+        print(summary(result))
+        report(result.to_dict())
     return 1 if result.problems else 0
 
 
-def _report(result: dict[str, Any], text: str, target: str | None) -> None:
-    """Print the text, and write the JSON where it was asked for; with ``-`` standard output holds only the JSON."""
-    document = json.dumps(result, indent=2, ensure_ascii=False)
-    print(document if target == "-" else text)
-    if target not in (None, "-"):
-        from zsd import storage
+def _check_json(target: str | None) -> None:
+    """A place that cannot be written is found before hours of work, not after."""
+    if target in (None, "-"):
+        return
+    file = Path(str(target))
+    if not target or file.is_dir():
+        raise OutputError(f"--json {target!r} is a directory: name a file in it, or - for standard output")
+    if not file.parent.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise OutputError(f"--json {target}: cannot write in {file.parent}: make the directory first, or name another")
 
-        storage.write_bytes_atomic(target, document.encode() + b"\n")
+
+@contextlib.contextmanager
+def _figures(target: str | None) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Gives a function that writes figures as JSON where ``--json`` says.
+
+    With ``-`` standard output holds only that; all else printed inside goes to standard error.
+    """
+    output = sys.stdout
+
+    def report(result: dict[str, Any]) -> None:
+        document = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
+        if target == "-":
+            output.write(document)
+        elif target is not None:
+            Path(target).write_text(document, encoding="utf-8")
+
+    with contextlib.redirect_stdout(sys.stderr if target == "-" else output):
+        yield report
 
 
 if __name__ == "__main__":

@@ -35,10 +35,10 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
 
 def evaluation_table(result: dict[str, Any]) -> str:
     """The figures as a few lines for a terminal."""
+    quality = ["accuracy", "macro_f1"]
     if result["multi_label"]:
-        keys = ("rows", "micro_f1", "macro_f1", "mean_average_precision", "subset_accuracy", "expected_calibration_error")
-    else:
-        keys = ("rows", "accuracy", "macro_f1", "expected_calibration_error")
+        quality = ["micro_f1", "macro_f1", "mean_average_precision", "subset_accuracy"]
+    keys = ["rows", *quality, "expected_calibration_error"]
     lines = [f"{key.replace('_', ' '):<28}{_shown(result[key])}" for key in keys]
     width = max(len(name) for name in result["labels"])
     lines.append(f"{'':<{width}}  precision  recall      f1  support")

@@ -5,20 +5,30 @@ Legend: N rows, K labels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv as pacsv
-import pyarrow.json as pajson
 import pyarrow.parquet as pq
 
 from zsd import storage
-from zsd.corpus import Source, normalize_texts, resolve_sources
-from zsd.errors import CorpusError
+from zsd.corpus import Source, normalize_text, resolve_sources
+from zsd.errors import CorpusError, InputError
 from zsd.evaluation import parse_gold
 from zsd.inference import IntArray
+
+Row = tuple[Any, Any]
+"""Text and gold label; the label is `ABSENT` where the file has no such column."""
+ABSENT = object()
+INTEGER = re.compile(r"[+-]?[0-9]+")
+LONGEST_FIELD = 1 << 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +58,10 @@ def read_gold(
 
     Args:
         data: files, folders, globs or URIs.
-        text_column: column of the text.
-        label_column: column of the label; see `zsd.evaluation.parse_gold` for what it may hold.
+        text_column: column of the text; a txt file has only lines.
+        label_column: column of the label; see `zsd.evaluation.parse_gold` for what it may hold. The labels of a csv
+            are integers where all are written as such and none is a class name. Labels of a `datasets` ``ClassLabel``
+            are its names.
         names: K class names.
         multi_label: whether labels are lists.
         limit: only the first rows.
@@ -60,67 +72,158 @@ def read_gold(
         InputError: a label is not one of the classes.
     """
     texts: list[str] = []
-    labels: list[object] = []
+    labels: list[Any] = []
     for source in resolve_sources(data):
-        for table in _tables(source):
-            if text_column not in table.column_names:
-                raise CorpusError(_missing(source, table, text_column, "--text-column"))
-            here = label_column in table.column_names
-            if not here and (required or labels):
-                raise CorpusError(_missing(source, table, label_column, "--label-column"))
-            if here and len(labels) < len(texts):
-                raise CorpusError(f"{source.uri}: has a column {label_column!r}, the files before it have none")
-            texts += _texts(source, table[text_column], len(texts))
-            labels += table[label_column].to_pylist() if here else []
-        if limit is not None and len(texts) >= limit:
+        pick = partial(_pick, source, text_column, label_column if required or labels else None)
+        rows = _read(source, pick, text_column, label_column, None if limit is None else limit - len(texts))
+        here = [label for _, label in rows if label is not ABSENT]
+        if here and len(labels) < len(texts):
+            raise CorpusError(f"{source.uri}: has a column {label_column!r}, the files before it have none")
+        if source.format in ("csv", "tsv"):
+            here = _from_text(here, names)
+        _check_labels(source, here, names, multi_label)
+        texts += [_text(source, row, text) for row, (text, _) in enumerate(rows)]
+        labels += here
+        if len(texts) == limit:
             break
     if not texts:
         raise CorpusError(f"{', '.join(data)}: holds no row: give a file with at least one")
-    gold = parse_gold(labels[:limit], names, multi_label=multi_label) if labels else None
-    return GoldRows(texts=texts[:limit], gold=gold)
+    return GoldRows(texts=texts, gold=parse_gold(labels, names, multi_label=multi_label) if labels else None)
 
 
-def _tables(source: Source) -> Iterator[pa.Table]:
+def _pick(source: Source, text_column: str, required_label: str | None, columns: Sequence[str]) -> None:
+    """Check the columns of a file."""
+    for column, flag in ((text_column, "--text-column"), (required_label, "--label-column")):
+        if column is not None and columns.count(column) != 1:
+            told = "has no column" if column not in columns else "has more than one column"
+            raise CorpusError(f"{source.uri}: {told} {column!r} (it has {', '.join(columns)}): name it with {flag}")
+
+
+def _check_labels(source: Source, labels: list[Any], names: Sequence[str], multi_label: bool) -> None:
+    """Name the file in what `parse_gold` has to say; rows are counted from 0 in each."""
+    try:
+        parse_gold(labels, names, multi_label=multi_label)
+    except InputError as error:
+        raise InputError(f"{source.uri}: {error}") from None
+
+
+def _text(source: Source, row: int, value: Any) -> str:
+    if value is not None and not isinstance(value, str):
+        raise CorpusError(f"{source.uri}: the text in row {row} is {value!r}, not text: check --text-column")
+    text = normalize_text(value) if value else ""
+    if not text:
+        raise CorpusError(f"{source.uri}: row {row} has no text: drop it, or check --text-column")
+    return text
+
+
+def _from_text(labels: list[Any], names: Sequence[str]) -> list[Any]:
+    """Labels of a file that knows only text: integers where all are and none is a name; an empty one is missing."""
+    given = [label or None for label in labels]
+    written = [label for label in given if label is not None]
+    if any(label in names for label in written) or not all(INTEGER.fullmatch(label) for label in written):
+        return given
+    return [None if label is None else int(label) for label in given]
+
+
+def _read(
+    source: Source, check: Callable[[Sequence[str]], None], text: str, label: str, limit: int | None
+) -> list[Row]:
     place = storage.resolve(source.uri)
     try:
+        if source.format == "datasets":
+            return list(islice(_dataset_rows(place.path, check, text, label), limit))
         if source.format == "parquet":
-            with place.fs.open_input_file(place.path) as file:
-                yield pq.read_table(file)
-        elif source.format == "datasets":
-            yield from _dataset_tables(place.path)
-        else:
-            compression = source.compression or None
-            with place.fs.open_input_stream(place.path, compression=compression) as stream:
-                if source.format == "txt":
-                    lines = stream.read().decode("utf-8-sig").split("\n")
-                    yield pa.table({"text": pa.array([line for line in lines if line.strip()], pa.string())})
-                elif source.format == "jsonl":
-                    yield pajson.read_json(stream)
-                else:
-                    options = pacsv.ParseOptions(delimiter="\t" if source.format == "tsv" else ",", newlines_in_values=True)
-                    yield pacsv.read_csv(stream, parse_options=options)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise CorpusError(f"{source.uri}: cannot be read as {source.format}: {storage.first_line(error)}") from None
+            with place.fs.open_input_file(place.path) as file, pq.ParquetFile(file) as parquet:
+                return list(islice(_parquet_rows(parquet, check, text, label), limit))
+        with place.fs.open_input_stream(place.path, compression=source.compression) as stream:
+            lines = io.TextIOWrapper(stream, "utf-8-sig", newline="" if source.format in ("csv", "tsv") else "\n")
+            if source.format == "txt":
+                rows: Iterator[Row] = ((line, ABSENT) for line in lines if line.strip())
+                check([text])
+            elif source.format == "jsonl":
+                rows = _json_rows(lines, check, text, label)
+            else:
+                rows = _csv_rows(lines, "\t" if source.format == "tsv" else ",", check, text, label)
+            return list(islice(rows, limit))
+    except (pa.ArrowException, OSError, ValueError, csv.Error, EOFError) as error:
+        told = storage.first_line(error)
+        raise CorpusError(f"{source.uri}: cannot be read as {source.format}: {told}: check or replace it") from None
 
 
-def _dataset_tables(folder: str) -> Iterator[pa.Table]:
+def _csv_rows(
+    lines: io.TextIOWrapper, delimiter: str, check: Callable[[Sequence[str]], None], text: str, label: str
+) -> Iterator[Row]:
+    csv.field_size_limit(LONGEST_FIELD)  # for the whole process: Python's default refuses fields above 128 kB
+    reader = csv.reader(lines, delimiter=delimiter)
+    header = next(reader, None)
+    if header is None:
+        return
+    check(header)
+    text_at, label_at = header.index(text), header.index(label) if label in header else None
+    for record in reader:
+        if not record:
+            continue
+        if len(record) != len(header):
+            raise ValueError(f"line {reader.line_num} has {len(record)} fields, the header {len(header)}")
+        yield record[text_at], ABSENT if label_at is None else record[label_at]
+
+
+def _json_rows(lines: io.TextIOWrapper, check: Callable[[Sequence[str]], None], text: str, label: str) -> Iterator[Row]:
+    labelled: bool | None = None
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from None
+        if not isinstance(row, dict):
+            raise ValueError(f"line {number} is no JSON object")
+        if labelled is None:
+            check(list(row))
+            labelled = label in row
+        elif not labelled and label in row:
+            raise ValueError(f"line {number} has {label!r}, the lines before it have none")
+        yield row.get(text), row.get(label) if labelled else ABSENT
+
+
+def _parquet_rows(
+    parquet: pq.ParquetFile, check: Callable[[Sequence[str]], None], text: str, label: str
+) -> Iterator[Row]:
+    schema = parquet.schema_arrow
+    check(schema.names)
+    labelled = label in schema.names
+    features = None
+    if labelled and b"huggingface" in (schema.metadata or {}):
+        import datasets
+
+        features = datasets.Features.from_arrow_schema(schema)[label]
+    columns = [text, label] if labelled else [text]
+    for batch in parquet.iter_batches(columns=list(dict.fromkeys(columns))):
+        yield from _batch_rows(batch, text, label if labelled else None, features)
+
+
+def _dataset_rows(folder: str, check: Callable[[Sequence[str]], None], text: str, label: str) -> Iterator[Row]:
     import datasets
 
-    for batch in datasets.load_from_disk(folder).with_format("arrow").iter(10_000):
-        yield batch
+    dataset = datasets.load_from_disk(folder)
+    check(dataset.column_names)
+    labelled = label in dataset.column_names
+    features = dataset.features[label] if labelled else None
+    for table in dataset.with_format("arrow").iter(10_000):
+        yield from _batch_rows(table, text, label if labelled else None, features)
 
 
-def _texts(source: Source, column: pa.ChunkedArray, before: int) -> list[str]:
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        raise CorpusError(f"{source.uri}: the text column holds {column.type}, not text: check --text-column")
-    texts = normalize_texts(column.cast(pa.large_string()).combine_chunks())
-    bad = pc.fill_null(pc.equal(pc.utf8_length(texts), 0), True)
-    row = pc.index(bad, True).as_py()
-    if row >= 0:
-        raise CorpusError(f"{source.uri}: row {before + row} has no text: drop it, or check --text-column")
-    result: list[str] = texts.to_pylist()
-    return result
+def _batch_rows(batch: pa.Table | pa.RecordBatch, text: str, label: str | None, features: Any) -> Iterator[Row]:
+    texts = batch.column(text).to_pylist()
+    if label is None:
+        return ((one, ABSENT) for one in texts)
+    return zip(texts, (_named(one, features) for one in batch.column(label).to_pylist()), strict=True)
 
 
-def _missing(source: Source, table: pa.Table, column: str, flag: str) -> str:
-    return f"{source.uri}: has no column {column!r}, only {', '.join(table.column_names)}: name it with {flag}"
+def _named(value: Any, feature: Any) -> Any:
+    """The names that a `ClassLabel` gives to its numbers: their order need not be that of the student's classes."""
+    if isinstance(value, list):
+        return [_named(one, getattr(feature, "feature", None)) for one in value]
+    names = getattr(feature, "names", None)
+    return names[value] if names and isinstance(value, int) and 0 <= value < len(names) else value

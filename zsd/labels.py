@@ -38,7 +38,9 @@ class LabelSet:
     def __post_init__(self) -> None:
         fewest = 1 if self.multi_label else 2
         if len(self.names) < fewest:
-            raise LabelSetError(f"{len(self.names)} class name(s) given, at least {fewest} needed: add more to --labels")
+            raise LabelSetError(
+                f"{len(self.names)} class name(s) given, at least {fewest} needed: add more to --labels"
+            )
         for name in self.names:
             if not name.strip():
                 raise LabelSetError("a class name is empty: remove the blank entry from --labels")

@@ -1,4 +1,4 @@
-"""How a frozen dataclass becomes options: every field a TOML key and a command-line flag, typed, and checked when made."""
+"""How a frozen dataclass becomes options: each field a TOML key and a command-line flag, typed, checked when made."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from zsd.errors import ConfigError
 
 T = TypeVar("T", bound="Options")
+MOST_LISTED = 40
 TYPE_NAMES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false", tuple: "a list of texts"}
 
 
@@ -102,4 +103,6 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """``: did you mean 'x'?``, or the list of what is known."""
     known = sorted(known)
     close = difflib.get_close_matches(word, known, n=1)
-    return f": did you mean {close[0]!r}?" if close else f": known are {', '.join(known)}"
+    if close:
+        return f": did you mean {close[0]!r}?"
+    return f": known are {', '.join(known)}" if len(known) <= MOST_LISTED else ": --help lists what is known"

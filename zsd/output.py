@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
 
 from zsd import storage
 from zsd.errors import OutputError
 from zsd.shards import read_json, write_json
+
+WORK = {
+    "label": ("soft_labels",),
+    "predict": ("predictions",),
+    "distill": ("checkpoints", "student"),
+    "benchmark": ("benchmark/benchmark.json",),
+}
+"""What each job leaves first. Where none of it is there, the job got no further than a mistake, and gives way."""
+
+STORES = ("label", "predict")
+"""Jobs that write a corpus and a manifest: one directory holds one of them."""
 
 
 def claim(output: str, job: str, identity: dict[str, Any]) -> None:
@@ -16,39 +31,56 @@ def claim(output: str, job: str, identity: dict[str, Any]) -> None:
 
     Args:
         output: the output directory; made if need be.
-        job: ``label``, ``distill``, ``predict``.
+        job: ``label``, ``distill``, ``predict`` or ``benchmark``.
         identity: what makes two runs the same job; JSON values.
 
     Raises:
-        OutputError: another job with the same name lives here (what differs is named), or the directory holds
-            files that zsd did not write.
+        OutputError: another job with the same name lives here (what differs is named), or one that does not go with
+            it, or something that zsd did not write; or the directory cannot be written.
     """
-    file = storage.join(output, f"job-{job}.json")
-    if storage.exists(file):
-        before = read_json(file)
-        differences = [
-            f"{key} was {shown(before.get(key))}, now {shown(identity.get(key))}"
-            for key in {**identity, **before}
-            if before.get(key) != identity.get(key)
-        ]
-        if differences:
-            raise OutputError(
-                f"{output} belongs to a different {job} job: {'; '.join(differences)}: "
-                "choose a new --output, or repeat the same command to resume"
-            )
-        return
+    identity = json.loads(json.dumps(identity))  # as it will be read back
+    try:
+        _refuse_foreign(output, job)
+        file = job_file(output, job)
+        if storage.exists(file):
+            before = read_json(file)
+            if before == identity:
+                return
+            if any(storage.exists(storage.join(output, name)) for name in WORK[job]):
+                raise OutputError(_what_differs(output, job, before, identity))
+        write_json(file, identity)
+    except (OSError, pa.ArrowException) as error:
+        raise OutputError(
+            f"{output}: cannot be written: {storage.first_line(error)}: choose another --output"
+        ) from None
+
+
+def job_file(output: str, job: str) -> str:
+    """Where the identity of a job is kept."""
+    return storage.join(output, f"job-{job}.json")
+
+
+def _refuse_foreign(output: str, job: str) -> None:
     place = storage.resolve(output)
-    info = place.fs.get_file_info(place.path)
-    if info.is_file:
+    if place.fs.get_file_info(place.path).is_file:
         raise OutputError(f"{output} is a file: --output must be a directory")
-    if not _ours(output):
+    found = place.fs.get_file_info(pafs.FileSelector(place.path, allow_not_found=True))
+    names = {info.base_name for info in found if not info.base_name.startswith(".")}
+    if names and not names & {f"job-{one}.json" for one in WORK}:
         raise OutputError(f"{output} is not empty and no zsd job wrote it: choose a new --output")
-    write_json(file, identity)
+    for other in STORES:
+        if job in STORES and other != job and f"job-{other}.json" in names:
+            raise OutputError(f"{output} holds the rows of a {other} job: choose a new --output for {job}")
 
 
-def _ours(output: str) -> bool:
-    names = storage.list_names(output)
-    return not names or any(name.startswith("job-") for name in names)
+def _what_differs(output: str, job: str, before: dict[str, Any], now: dict[str, Any]) -> str:
+    changes = [
+        f"{key} was {shown(before.get(key))}, now {shown(now.get(key))}"
+        for key in {**now, **before}
+        if before.get(key) != now.get(key)
+    ]
+    told = "; ".join(changes)
+    return f"{output} belongs to a different {job} job: {told}: choose a new --output, or repeat that job's command"
 
 
 def shown(value: Any) -> str:

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zsd import storage
-from zsd.errors import StoreError
+from zsd.errors import InputError, StoreError
 
 FloatArray = npt.NDArray[np.float32]
 SCHEMA_VERSION = 1
@@ -29,6 +29,8 @@ MANIFEST = "manifest.json"
 SOFT_LABELS = "soft_labels"
 PREDICTIONS = "predictions"
 FOOTER_KEY = b"zsd.unit"
+MANIFEST_KEYS = frozenset({"job", "folder", "labels", "units", "rows", "rows_in", "rejected", "duplicates"})
+"""What a reader of a store relies on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,8 +157,8 @@ def read_record(directory: str, part: str) -> UnitRecord:
         StoreError: the shard is damaged or was not written by zsd.
     """
     uri = storage.join(directory, part)
-    data = storage.read_bytes(uri)
     try:
+        data = storage.read_bytes(uri)
         metadata = pq.read_schema(pa.BufferReader(data)).metadata or {}
         record = UnitRecord(**json.loads(metadata[FOOTER_KEY]))
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
@@ -179,12 +181,12 @@ def read_json(uri: str) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        StoreError: it is missing or not JSON.
+        StoreError: it cannot be read or is not a JSON object.
     """
     try:
         content = json.loads(storage.read_bytes(uri))
-    except FileNotFoundError:
-        raise StoreError(f"{uri}: not there") from None
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(f"{uri}: cannot be read: {storage.first_line(error)}") from None
     except ValueError:
         raise StoreError(f"{uri}: not valid JSON: the file is damaged") from None
     if not isinstance(content, dict):
@@ -199,7 +201,8 @@ class Store:
         uri: the job's output directory, or its ``soft_labels`` or ``predictions`` folder.
 
     Raises:
-        StoreError: there is no finished store.
+        InputError: there is no store, or an unfinished one.
+        StoreError: its manifest is damaged, or of another version of zsd.
     """
 
     def __init__(self, uri: str) -> None:
@@ -207,13 +210,16 @@ class Store:
         head, _, last = root.rstrip("/").rpartition("/")
         self.root = head if last in (SOFT_LABELS, PREDICTIONS) else root
         if not storage.exists(storage.join(self.root, MANIFEST)):
-            state = "holds an unfinished job: run the same command again to finish it"
-            if not storage.exists(storage.join(self.root, "corpus")):
-                state = "holds no store: give the --output directory of a finished zsd label"
-            raise StoreError(f"{uri}: {state}")
+            state = "holds no store: give the --output directory of a finished zsd label"
+            if any(storage.exists(storage.join(self.root, f"job-{job}.json")) for job in ("label", "predict")):
+                state = "holds an unfinished job: run the same command again to finish it"
+            raise InputError(f"{uri}: {state}")
         self.manifest = read_json(storage.join(self.root, MANIFEST))
         if self.manifest.get("schema") != SCHEMA_VERSION:
             raise StoreError(f"{uri}: manifest schema {self.manifest.get('schema')!r} is not {SCHEMA_VERSION}")
+        missing = sorted(MANIFEST_KEYS - self.manifest.keys())
+        if missing:
+            raise StoreError(f"{uri}: its manifest.json lacks {missing[0]!r}: the file is damaged")
         self.directory = storage.join(self.root, str(self.manifest["folder"]))
 
     @property

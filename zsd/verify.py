@@ -6,16 +6,19 @@ Legend: N rows, K labels.
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zsd import storage
 from zsd.shards import PREDICTIONS, Store, checksum, matrix, prediction_schema, soft_label_schema
+
+Hashes = npt.NDArray[np.uint64]
+MOST_SHOWN = 20
 
 
 @dataclass(kw_only=True)
@@ -42,34 +45,37 @@ class Verification:
 def verify_store(uri: str) -> Verification:
     """Read a whole finished store and compare it with its manifest.
 
-    Memory: 8 bytes a row.
+    Memory: one shard, and 8 bytes a row.
 
     Raises:
-        StoreError: there is no finished store to compare.
+        InputError: there is no finished store to compare.
+        StoreError: its manifest is damaged.
     """
     store = Store(uri)
     result = Verification(uri=store.root, shards=len(store.parts))
     listed = {unit["part"]: unit for unit in store.manifest["units"]}
     found = set(storage.list_names(store.directory))
+    if len(listed) < len(store.parts):
+        result.problems.append("manifest: lists a shard twice")
     result.problems += [f"{part}: missing" for part in sorted(listed.keys() - found)]
     result.problems += [f"{part}: foreign: the manifest does not list it" for part in sorted(found - listed.keys())]
-    hashes: list[np.ndarray[Any, np.dtype[np.uint64]]] = []
+    hashes: dict[str, Hashes] = {}
     for part in sorted(listed.keys() & found):
         table = _check_shard(store, part, listed[part], result)
         if table is not None:
             result.rows += table.num_rows
-            hashes.append(_id_hashes(table["id"]))
-    if hashes:
-        _check_unique(store, np.concatenate(hashes), result)
+            hashes[part] = _id_hashes(table["id"])
+    _check_unique(store, hashes, result)
     _check_counts(store, result)
     return result
 
 
 def _check_shard(store: Store, part: str, unit: dict[str, Any], result: Verification) -> pa.Table | None:
-    data = storage.read_bytes(storage.join(store.directory, part))
-    if checksum(data) != unit["checksum"]:
-        result.problems.append(f"{part}: changed since it was written: its checksum is not the manifest's")
+    """The shard's table where it can be read and has the columns of this store."""
     try:
+        data = storage.read_bytes(storage.join(store.directory, part))
+        if checksum(data) != unit["checksum"]:
+            result.problems.append(f"{part}: changed since it was written: its checksum is not the manifest's")
         table = pq.read_table(pa.BufferReader(data))
     except (pa.ArrowException, OSError) as error:
         result.problems.append(f"{part}: unreadable: {storage.first_line(error)}")
@@ -81,32 +87,56 @@ def _check_shard(store: Store, part: str, unit: dict[str, Any], result: Verifica
         return None
     if table.num_rows != unit["rows"]:
         result.problems.append(f"{part}: {table.num_rows} rows, the manifest says {unit['rows']}")
-    _check_probs(part, table, labels["multi_label"], result)
+    empty = [name for name in table.column_names if _has_null(table[name])]
+    if empty:
+        result.problems.append(f"{part}: a value is missing in column {', '.join(empty)}")
+        return None
+    result.problems += [f"{part}: {problem}" for problem in _wrong_values(table, labels)]
     return table
 
 
-def _check_probs(part: str, table: pa.Table, multi_label: bool, result: Verification) -> None:
+def _has_null(column: pa.ChunkedArray) -> bool:
+    nested = pa.types.is_fixed_size_list(column.type)
+    return bool(column.null_count or (nested and any(chunk.flatten().null_count for chunk in column.chunks)))
+
+
+def _wrong_values(table: pa.Table, labels: dict[str, Any]) -> list[str]:
+    """What cannot be in a store: of the probabilities, the label and score made from them, and the logits."""
+    if not table.num_rows:
+        return []
+    problems = []
     probs_NK = matrix(table["probs"])
     if not (np.isfinite(probs_NK).all() and (probs_NK >= 0).all() and (probs_NK <= 1).all()):
-        result.problems.append(f"{part}: a probability is not in [0, 1]")
-    elif not multi_label and not np.allclose(probs_NK.sum(axis=1), 1, atol=1e-4):
-        result.problems.append(f"{part}: the probabilities of a row do not sum to 1")
+        problems.append("a probability is not in [0, 1]")
+    else:
+        if not labels["multi_label"] and not np.allclose(probs_NK.sum(axis=1), 1, atol=1e-4):
+            problems.append("the probabilities of a row do not sum to 1")
+        names = [labels["names"][k] for k in probs_NK.argmax(axis=1)]
+        if names != table["label"].to_pylist() or not np.array_equal(probs_NK.max(axis=1), table["score"].to_numpy()):
+            problems.append("the label or score of a row is not that of its most probable class")
+    for name in ("entailment", "contradiction"):
+        if name in table.column_names and not np.isfinite(matrix(table[name])).all():
+            problems.append(f"a logit in column {name} is not a finite number")
+    return problems
 
 
-def _id_hashes(ids: pa.ChunkedArray) -> np.ndarray[Any, np.dtype[np.uint64]]:
+def _id_hashes(ids: pa.ChunkedArray) -> Hashes:
     digests = b"".join(hashlib.blake2b(i.encode(), digest_size=8).digest() for i in ids.to_pylist())
     return np.frombuffer(digests, dtype=np.uint64)
 
 
-def _check_unique(store: Store, hashes: np.ndarray[Any, np.dtype[np.uint64]], result: Verification) -> None:
-    values, counts = np.unique(hashes, return_counts=True)
+def _check_unique(store: Store, hashes: dict[str, Hashes], result: Verification) -> None:
+    """Ids whose hashes meet are read again and compared in full."""
+    values, counts = np.unique(np.concatenate([np.empty(0, np.uint64), *hashes.values()]), return_counts=True)
     suspects = values[counts > 1]
-    if not len(suspects):
-        return
     seen: dict[str, str] = {}
-    for part, table in zip(store.parts, store.tables(["id"]), strict=True):
-        mask = np.isin(_id_hashes(table["id"]), suspects)
-        for one in table["id"].filter(pa.array(mask)).to_pylist():
+    for part, hashes_N in hashes.items():
+        mask = np.isin(hashes_N, suspects)
+        if not mask.any():
+            continue
+        data = storage.read_bytes(storage.join(store.directory, part))
+        ids = pq.read_table(pa.BufferReader(data), columns=["id"])["id"]
+        for one in ids.filter(pa.array(mask)).to_pylist():
             if one in seen:
                 result.problems.append(f"{part}: id {one!r} is also in {seen[one]}")
             seen.setdefault(one, part)
@@ -134,12 +164,9 @@ def _check_counts(store: Store, result: Verification) -> None:
 
 
 def summary(result: Verification) -> str:
-    """One line for a sound store, one for each problem otherwise."""
+    """One line for a sound store; otherwise one for each of the first problems, and how many more there are."""
     if not result.problems:
         return f"{result.uri}: sound: {result.rows:,} rows in {result.shards:,} shards"
-    return "\n".join(f"{result.uri}: {problem}" for problem in result.problems)
-
-
-def to_json(result: Verification) -> str:
-    """The result as JSON text."""
-    return json.dumps(result.to_dict(), indent=2)
+    lines = [f"{result.uri}: {problem}" for problem in result.problems[:MOST_SHOWN]]
+    more = len(result.problems) - len(lines)
+    return "\n".join([*lines, f"{result.uri}: and {more:,} more problems (--json lists all)"] if more else lines)

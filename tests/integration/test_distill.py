@@ -20,8 +20,8 @@ from zsd.config import BenchmarkConfig, DistillConfig, PredictConfig
 from zsd.distributed.benchmark import benchmark
 from zsd.distributed.predict import predict
 from zsd.distributed.train import distill
-from zsd.errors import ConfigError, StoreError
-from zsd.inference import predict_probs
+from zsd.errors import ConfigError, InputError
+from zsd.inference import predict as run_student
 from zsd.shards import Store, matrix
 from zsd.student import load_student
 from zsd.training_data import heldout_mask
@@ -35,7 +35,7 @@ def test_student_is_a_plain_transformers_checkpoint(distilled: Path) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(directory)
     assert [model.config.id2label[k] for k in range(4)] == NAMES
     assert model.config.num_hidden_layers == 3
-    (scores,) = pipeline("text-classification", model=directory, top_k=None)(["The striker scored twice."])  # type: ignore[call-overload]
+    (scores,) = pipeline("text-classification", model=directory, top_k=None)(["The striker scored twice."])
     assert {one["label"] for one in scores} == set(NAMES)
     assert sum(one["score"] for one in scores) == pytest.approx(1, abs=1e-4)
 
@@ -53,7 +53,7 @@ def test_card_tells_where_the_student_comes_from(distilled: Path, labelled: Path
 def test_student_learned_what_the_teacher_says(distilled: Path, labelled: Path) -> None:
     rows = Store(str(labelled)).read(["text", "probs"])
     model, tokenizer = load_student(distilled / "student")
-    student_NK = predict_probs(model, tokenizer, rows["text"].to_pylist())
+    student_NK = run_student(model, tokenizer, rows["text"].to_pylist()).probs
     agreement = (student_NK.argmax(axis=1) == matrix(rows["probs"]).argmax(axis=1)).mean()
     assert agreement > 0.6  # 40 steps on 140 rows; chance is about 0.27
 
@@ -98,7 +98,7 @@ def _zsd_distill(labelled: Path, output: Path) -> subprocess.Popen[bytes]:
 
 
 def test_what_distill_refuses(labelled: Path, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="holds no store"):
+    with pytest.raises(InputError, match="holds no store"):
         distill(DistillConfig(soft_labels=str(tmp_path), output=str(tmp_path / "out")), {})
     config = DistillConfig(soft_labels=str(labelled), output=str(tmp_path / "out"))
     with pytest.raises(ConfigError, match="label_smoothing_factor"):
@@ -118,7 +118,7 @@ def test_predictions_are_those_of_the_student(distilled: Path, tmp_path: Path) -
     assert verify_store(str(tmp_path / "out")).problems == []
     rows = pq.read_table(tmp_path / "out" / "predictions")
     model, tokenizer = load_student(distilled / "student")
-    expected_NK = predict_probs(model, tokenizer, rows["text"].to_pylist())
+    expected_NK = run_student(model, tokenizer, rows["text"].to_pylist()).probs
     np.testing.assert_allclose(matrix(rows["probs"]), expected_NK, atol=1e-4)
 
 
@@ -130,7 +130,7 @@ def test_evaluate_counts_what_it_says(
     assert main(["evaluate", "--model", str(distilled), "--data", data, "--json", str(target)]) == 0
     assert "accuracy" in capsys.readouterr().out
     model, tokenizer = load_student(distilled / "student")
-    best_N = predict_probs(model, tokenizer, list(gold_rows)).argmax(axis=1)
+    best_N = run_student(model, tokenizer, list(gold_rows)).probs.argmax(axis=1)
     right = [NAMES[k] == gold for k, gold in zip(best_N, gold_rows.values(), strict=True)]
     assert json.loads(target.read_text())["accuracy"] == pytest.approx(np.mean(right))
 

@@ -11,20 +11,22 @@ import datetime
 import json
 import shutil
 import sys
+import typing
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from transformers import HfArgumentParser
-
+from zsd import storage
 from zsd.config import DistillConfig, LabelConfig
-from zsd.console import say
+from zsd.console import report_error, say
+from zsd.corpus import resolve_sources
 from zsd.distributed.label import label
 from zsd.distributed.train import distill
 from zsd.errors import ConfigError, ZsdError
+from zsd.options import nearest
 from zsd.student import STUDENT
-from zsd.training_flags import parse_training_flags
+from zsd.training_flags import FlagParser, argument_hints, check_types, parse_training_flags
 
 DEFAULTS: dict[str, Any] = {
     "per_device_train_batch_size": 32,
@@ -69,31 +71,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _main(list(sys.argv[1:] if argv is None else argv))
     except ZsdError as error:
-        print(f"distill_classifier: error: {error}", file=sys.stderr)
-        return error.exit_code
+        return report_error(error, "distill_classifier")
+    except KeyboardInterrupt:
+        say("interrupted: the same command goes on from here")
+        return 130
     return 0
 
 
 def _main(argv: list[str]) -> None:
-    script, training = _parse(argv)
-    if not script.use_fast_tokenizer:
-        raise ConfigError("--use_fast_tokenizer false: zsd needs fast tokenizers: leave the flag away")
+    script, training = parse(argv)
+    _check(script)
     if script.teacher_batch_size is not None:
         say("--teacher_batch_size has no effect: zsd batches by tokens and chooses the size itself")
     do_train, do_eval = (bool(training.pop(name, True)) for name in ("do_train", "do_eval"))
-    if script.overwrite_output_dir:
-        _move_aside(Path(script.output_dir))
-    label(
-        LabelConfig(
-            data=(script.data_file,),
-            output=script.output_dir,
-            labels=script.class_names_file,
-            template=script.hypothesis_template,
-            multi_label=script.multi_label or script.multi_class,
-            temperature=script.temperature,
-            teacher=script.teacher_name_or_path,
-        )
+    config = LabelConfig(
+        data=(script.data_file,),
+        output=script.output_dir,
+        labels=script.class_names_file,
+        template=script.hypothesis_template,
+        multi_label=script.multi_label or script.multi_class,
+        temperature=script.temperature,
+        teacher=script.teacher_name_or_path,
     )
+    config.label_set()
+    resolve_sources(config.data)
+    if script.overwrite_output_dir:  # only now: a mistake above must leave everything where it is
+        _move_aside(Path(script.output_dir))
+    label(config)
     if not do_train:
         return
     card = distill(
@@ -110,21 +114,50 @@ def _main(argv: list[str]) -> None:
         )
 
 
-def _parse(argv: list[str]) -> tuple[ScriptArguments, dict[str, Any]]:
-    """The script's flags, or its one JSON file, as its own arguments and the training arguments that were given."""
-    parser = HfArgumentParser(ScriptArguments, prog="distill_classifier", allow_abbrev=False)
-    known = set(ScriptArguments.__dataclass_fields__)
-    table: dict[str, Any] = {}
+def parse(argv: list[str]) -> tuple[ScriptArguments, dict[str, Any]]:
+    """The script's flags, or its one JSON file, as its own arguments and the training arguments that were given.
+
+    Raises:
+        ConfigError: a flag or key is missing, unknown or wrong.
+    """
     if len(argv) == 1 and argv[0].endswith(".json"):
-        table = {RENAMED.get(name, name): value for name, value in _read_json(argv[0]).items()}
-        own = {name: value for name, value in table.items() if name in known}
-        missing = {"data_file", "class_names_file", "output_dir"} - own.keys()
-        if missing:
-            raise ConfigError(f"{argv[0]}: {sorted(missing)[0]} is missing")
-        return ScriptArguments(**own), parse_training_flags([], {k: v for k, v in table.items() if k not in known})
+        return _parse_json(argv[0])
+    epilog = "Every flag of transformers TrainingArguments is taken too."
+    parser = FlagParser(ScriptArguments, prog="distill_classifier", allow_abbrev=False, epilog=epilog)
     script, rest = parser.parse_args_into_dataclasses(argv, return_remaining_strings=True)
-    own_flags = [f"--{name}" for name in known]
-    return script, parse_training_flags([_renamed(word) for word in rest], {}, own_flags=own_flags)
+    own_flags = [f"--{one.name}" for one in fields(ScriptArguments)]
+    flags = [_renamed(word) for word in rest]
+    return script, parse_training_flags(flags, {}, own_flags=own_flags, defaults=DEFAULTS)
+
+
+def _parse_json(path: str) -> tuple[ScriptArguments, dict[str, Any]]:
+    own_hints = typing.get_type_hints(ScriptArguments)
+    known = own_hints | argument_hints()
+    own: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+    for key, value in _read_json(path).items():
+        name = RENAMED.get(key, key)
+        if name not in known:
+            raise ConfigError(f"{path}: unknown key {key!r}{nearest(key, known)}")
+        (own if name in own_hints else training)[name] = value
+    for name in ("data_file", "class_names_file", "output_dir"):
+        if name not in own:
+            raise ConfigError(f"{path}: {name} is missing")
+    script = ScriptArguments(**check_types(own, own_hints))
+    return script, parse_training_flags([], training, defaults=DEFAULTS)
+
+
+def _check(script: ScriptArguments) -> None:
+    """Refuse what the script took and zsd would take for something else."""
+    if not script.use_fast_tokenizer:
+        raise ConfigError("--use_fast_tokenizer false: zsd needs fast tokenizers: leave the flag away")
+    if not storage.resolve(script.output_dir).is_local:
+        raise ConfigError(
+            f"--output_dir {script.output_dir}: must be a local directory (zsd label and distill take URIs)"
+        )
+    file = Path(script.data_file)
+    if file.is_file() and file.suffix != ".txt":
+        raise ConfigError(f"--data_file {file}: holds one text a line: name it .txt (zsd label reads other formats)")
 
 
 def _renamed(word: str) -> str:
@@ -135,7 +168,9 @@ def _renamed(word: str) -> str:
 def _read_json(path: str) -> dict[str, Any]:
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
         raise ConfigError(f"{path}: cannot be read as JSON: {error}") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: must hold one JSON object with the flags as keys")

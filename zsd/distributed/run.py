@@ -33,6 +33,7 @@ def run(config: RunConfig, arguments: dict[str, Any]) -> dict[str, Any]:
     """
     asked = {one.name: getattr(config, one.name) for one in fields(LabelConfig)}
     test, label_column = config.test, config.label_column
+    text_column = config.text_column if test else "text"
     if not config.data:
         asked |= {"data": (str(sample_path("corpus.txt")),), "labels": str(sample_path("labels.txt"))}
         test, label_column = (str(sample_path("test.csv")),), "label"
@@ -56,6 +57,7 @@ def run(config: RunConfig, arguments: dict[str, Any]) -> dict[str, Any]:
             teacher=config.teacher,
             template=config.template,
             nli_classes=config.nli_classes,
+            text_column=text_column,
             label_column=label_column,
             speed_rows=SPEED_ROWS,
             engines=("torch:fp32", "torch:bf16"),

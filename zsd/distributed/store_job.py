@@ -45,6 +45,7 @@ def run_store_job(
         OutputError: the output belongs to another job, or its inputs have changed.
         ZsdError: anything else the job refuses.
     """
+    resolve_sources(config.data, output=config.output)  # a mistake there must leave nothing behind
     claim(config.output, job, identity)
     ingest = _ingest(config, config.unit_rows or unit_rows)
     units = [

@@ -1,0 +1,93 @@
+"""A small finished store, made by hand, for the tests of what reads stores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from zsd.corpus import IngestResult, Inputs, Shard, Source
+from zsd.manifest import make_manifest
+from zsd.shards import (
+    MANIFEST,
+    SOFT_LABELS,
+    FloatArray,
+    Unit,
+    UnitRecord,
+    commit_unit,
+    soft_label_schema,
+    vectors,
+    write_json,
+)
+from zsd.soft_labels import soft_labels
+
+# Legend: N rows, K labels.
+
+NAMES = ["a", "b", "c"]
+UNITS = [Unit(shard="shard-00000.parquet", row_group=group, rows=4) for group in (0, 1)]
+
+
+def record(unit: Unit, **changes: Any) -> UnitRecord:
+    values: dict[str, Any] = {
+        "part": unit.part,
+        "rows": unit.rows,
+        "pairs": unit.rows * len(NAMES),
+        "tokens": 100,
+        "truncated": 1,
+        "padding_waste": 0.5,
+        "seconds": 2.0,
+        "started": 1000.0,
+        "worker": "cpu host 1",
+        "engine": "torch",
+        "precision": "fp32",
+    }
+    return UnitRecord(**{**values, **changes})
+
+
+def logits(rows: int, seed: int) -> FloatArray:
+    return np.random.default_rng(seed).normal(size=(rows, len(NAMES))).astype(np.float32)
+
+
+def labelled(ids: list[str], seed: int = 0, probs_NK: FloatArray | None = None) -> pa.Table:
+    entailment_NK, contradiction_NK = logits(len(ids), seed), logits(len(ids), seed + 1)
+    if probs_NK is None:
+        probs_NK = soft_labels(entailment_NK, contradiction_NK, multi_label=False, temperature=1.0)
+    columns = {
+        "id": pa.array(ids, pa.string()),
+        "text": pa.array([f"text of {one}" for one in ids], pa.string()),
+        "label": pa.array([NAMES[k] for k in probs_NK.argmax(axis=1)], pa.string()),
+        "score": pa.array(probs_NK.max(axis=1), pa.float32()),
+        "probs": vectors(probs_NK),
+        "entailment": vectors(entailment_NK),
+        "contradiction": vectors(contradiction_NK),
+    }
+    return pa.table(columns, schema=soft_label_schema(len(NAMES)))
+
+
+def ingest(rows: int, kept: int) -> IngestResult:
+    source = Source("/data/c.txt", "txt", 10, None)
+    inputs = Inputs(normalization="n", text_column="text", id_column=None, limit=None, unit_rows=4, sources=(source,))
+    shard = Shard(name="shard-00000.parquet", rows=kept, row_groups=(4,) * (kept // 4))
+    return IngestResult(
+        inputs=inputs,
+        rows=rows,
+        kept=kept,
+        rejected=0,
+        rejected_by_reason={},
+        duplicates=rows - kept,
+        shards=(shard,),
+        seconds=0.5,
+    )
+
+
+def build(root: Path, tables: list[pa.Table] | None = None) -> Path:
+    """Commit two units and the manifest; returns the folder of the shards."""
+    directory = root / SOFT_LABELS
+    tables = tables or [labelled([f"id-{u}-{n}" for n in range(4)], seed=u) for u in range(len(UNITS))]
+    records = [commit_unit(str(directory), table, record(unit)) for table, unit in zip(tables, UNITS, strict=True)]
+    identity = {"labels": {"names": NAMES, "template": "{}", "multi_label": False}, "temperature": 1.0}
+    manifest = make_manifest(job="label", folder=SOFT_LABELS, identity=identity, ingest=ingest(8, 8), records=records)
+    write_json(str(root / MANIFEST), manifest)
+    return directory

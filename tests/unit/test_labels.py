@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from zsd.errors import LabelSetError
+from zsd.labels import LabelSet, read_label_file
+
+NAMES = st.lists(st.text(min_size=1).filter(str.strip), min_size=2, max_size=5, unique=True)
+
+
+@given(NAMES, st.booleans())
+def test_a_label_set_survives_the_manifest(names: list[str], multi_label: bool) -> None:
+    labels = LabelSet(names=tuple(names), multi_label=multi_label)
+    again = LabelSet.from_dict(labels.to_dict())
+    assert again == labels
+    assert again.fingerprint == labels.fingerprint
+    assert len(labels) == len(labels.hypotheses) == len(names)
+
+
+@given(NAMES)
+def test_the_fingerprint_tells_order_template_and_mode(names: list[str]) -> None:
+    one = LabelSet(names=tuple(names))
+    others = [
+        LabelSet(names=tuple(reversed(names))),
+        LabelSet(names=tuple(names), template="{}"),
+        LabelSet(names=tuple(names), multi_label=True),
+    ]
+    assert len({one.fingerprint, *(other.fingerprint for other in others)}) == 4
+
+
+def test_a_name_with_braces_is_put_in_as_it_is() -> None:
+    assert LabelSet(names=("{}", "{x}"), template="a {} b").hypotheses == ["a {} b", "a {x} b"]
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "message"),
+    [
+        (("a",), {}, "at least 2"),
+        ((), {"multi_label": True}, "at least 1"),
+        (("a", " "), {}, "empty"),
+        (("a", "b", "a"), {}, "'a' is given more than once"),
+        (("a", "b"), {"template": "text"}, "exactly once"),
+        (("a", "b"), {"template": "{} {}"}, "exactly once"),
+        (("a", "b"), {"template": "{} {name}"}, "exactly once"),
+    ],
+)
+def test_what_a_label_set_refuses(names: tuple[str, ...], options: dict[str, str], message: str) -> None:
+    with pytest.raises(LabelSetError, match=message):
+        LabelSet(names=names, **options)  # type: ignore[arg-type]
+
+
+def test_a_label_file(tmp_path: Path) -> None:
+    file = tmp_path / "labels.txt"
+    file.write_bytes("\ufeffthe world\r\n\r\n  science/tech  \n".encode())
+    assert read_label_file(file) == ("the world", "science/tech")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"", "names no class"), (b" \n", "no class"), (b"\xff\xfea", "UTF-8")]
+)
+def test_a_label_file_without_names(tmp_path: Path, content: bytes, message: str) -> None:
+    file = tmp_path / "labels.txt"
+    file.write_bytes(content)
+    with pytest.raises(LabelSetError, match=message):
+        read_label_file(file)
+
+
+def test_a_label_file_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(LabelSetError, match="Is a directory"):
+        read_label_file(tmp_path)
+    with pytest.raises(LabelSetError, match="No such file"):
+        read_label_file(tmp_path / "absent")

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.store import UNITS, ingest, record
+from zsd.manifest import PAUSE, make_manifest, working_seconds
+from zsd.shards import Unit
+
+
+def test_sums_and_speeds() -> None:
+    records = [
+        record(UNITS[1], started=1002.0, worker="gpu host 2", precision="bf16", checksum="2"),
+        record(UNITS[0], tokens=300, padding_waste=0.25, checksum="1"),
+    ]
+    manifest = make_manifest(
+        job="label", folder="soft_labels", identity={"teacher": "t"}, ingest=ingest(10, 8), records=records
+    )
+    assert manifest["rows"] + manifest["rejected"] + manifest["duplicates"] == manifest["rows_in"] == 10
+    assert (manifest["rows"], manifest["pairs"], manifest["tokens"], manifest["truncated"]) == (8, 24, 400, 2)
+    assert (manifest["rows_per_second"], manifest["pairs_per_second"]) == (2.0, 6.0)
+    assert manifest["padding_waste"] == pytest.approx(1 - 400 / (200 + 400), abs=1e-4)
+    assert [unit["part"] for unit in manifest["units"]] == [unit.part for unit in UNITS]
+    assert [(one["actor"], one["rows"]) for one in manifest["engines"]] == [("cpu", 4), ("gpu", 4)]
+    assert (manifest["engine"], manifest["teacher"]) == ("torch", "t")
+
+
+@pytest.mark.parametrize(
+    ("spans", "seconds"),
+    [
+        ([], 0),
+        ([(0, 5)], 5),
+        ([(0, 5), (3, 5)], 8),
+        ([(0, 10), (2, 1)], 10),
+        ([(0, 5), (5 + PAUSE, 5)], 10 + PAUSE),
+        ([(0, 5), (6 + PAUSE, 5)], 10),
+        ([(1e6, 5), (0, 5)], 10),
+    ],
+)
+def test_overlap_counts_once_and_a_long_pause_not(spans: list[tuple[float, float]], seconds: float) -> None:
+    unit = Unit(shard="s", row_group=0, rows=1)
+    records = [record(unit, started=1e9 + start, seconds=length) for start, length in spans]
+    assert working_seconds(records) == pytest.approx(seconds)

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, dataclass
+from typing import Any
+
+import pytest
+
+from zsd.errors import ConfigError
+from zsd.options import Options, flag, make, nearest, option
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample(Options):
+    """For these tests."""
+
+    name: str = option("a name")
+    items: tuple[str, ...] = option("some", ())
+    count: int | None = option("how many", None)
+    share: float = option("how much", 0.5)
+    fast: bool | None = option("whether", None)
+    kind_of: str = option("which", "a", choices=("a", "b"))
+
+
+def test_the_later_source_wins_and_what_is_no_field_is_left_alone() -> None:
+    made = make(Sample, {"name": "x", "count": 1, "share": 1}, {"count": 2, "items": ["p", "q"], "other": object()})
+    assert made == Sample(name="x", count=2, share=1.0, items=("p", "q"))
+    assert type(made.share) is float
+    assert make(Sample, {"name": "x", "items": "one"}).items == ("one",)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "--name is missing: a name"),
+        ({"name": 3}, "--name is 3: it must be a text"),
+        ({"name": ""}, "--name is empty"),
+        ({"name": "x", "items": ["p", ""]}, "--items is empty"),
+        ({"name": "x", "items": ["p", 3]}, "--items is .*: it must be a list of texts"),
+        ({"name": "x", "count": 1.0}, "--count is 1.0: it must be a whole number"),
+        ({"name": "x", "count": True}, "--count is True: it must be a whole number"),
+        ({"name": "x", "share": "1"}, "--share is '1': it must be a number"),
+        ({"name": "x", "share": True}, "--share is True: it must be a number"),
+        ({"name": "x", "share": float("nan")}, "--share is nan: it must be a finite number"),
+        ({"name": "x", "share": float("-inf")}, "--share is -inf: it must be a finite number"),
+        ({"name": "x", "fast": 1}, "--fast is 1: it must be true or false"),
+        ({"name": "x", "kind_of": "c"}, "--kind-of is 'c': use a, b"),
+    ],
+)
+def test_what_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make(Sample, given)
+
+
+def test_checked_when_made_by_hand_frozen_and_named() -> None:
+    with pytest.raises(ConfigError, match="use a, b"):
+        Sample(name="x", kind_of="c")
+    with pytest.raises(TypeError):
+        Sample("x")  # type: ignore[call-arg]
+    with pytest.raises(FrozenInstanceError):
+        Sample(name="x").name = "y"  # type: ignore[misc]
+
+
+def test_names() -> None:
+    assert flag("text_column") == "--text-column"
+    assert nearest("temprature", ["template", "temperature"]) == ": did you mean 'temperature'?"
+    assert nearest("zzz", ["b", "a"]) == ": known are a, b"
+    assert len(nearest("zzz", map(str, range(1000)))) < 50
