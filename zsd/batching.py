@@ -21,13 +21,16 @@ from zsd.errors import TeacherError
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
 
+ENCODE_TEXTS = 64
+"""Texts tokenized at a time: the tokenizer's own record of a text is a hundred times as large as the text."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PairLayout:
     """Where a tokenizer puts special tokens around a premise and a hypothesis.
 
     ``[CLS] premise [SEP] hypothesis [SEP]`` is prefix, premise, middle, hypothesis, suffix. Token type ids are those
-    of each part; all 0 where the model knows no token types.
+    of each part; all 0 where the model knows no token types. ``cut_left``: a long premise loses its beginning.
     """
 
     prefix: tuple[int, ...]
@@ -36,6 +39,7 @@ class PairLayout:
     types: tuple[int, int, int, int, int]
     pad_id: int
     inputs: tuple[str, ...]
+    cut_left: bool
 
     @property
     def special_tokens(self) -> int:
@@ -62,9 +66,16 @@ def pair_layout(tokenizer: Any) -> PairLayout:
         prefix=tuple(ids[:start_a]),
         middle=tuple(ids[end_a:start_b]),
         suffix=tuple(ids[end_b:]),
-        types=(_only(types[:start_a]), types[start_a], _only(types[end_a:start_b]), types[start_b], _only(types[end_b:])),
+        types=(
+            _only(types[:start_a]),
+            types[start_a],
+            _only(types[end_a:start_b]),
+            types[start_b],
+            _only(types[end_b:]),
+        ),
         pad_id=tokenizer.pad_token_id,
         inputs=tuple(tokenizer.model_input_names),
+        cut_left=tokenizer.truncation_side == "left",
     )
     _prove(tokenizer, layout)
     return layout
@@ -103,7 +114,7 @@ class PairSet:
     """P = N * K pairs over N tokenized premises and K tokenized hypotheses; nothing is stored per pair but a length.
 
     Attributes:
-        premises: N arrays of token ids, without special tokens.
+        premises: N arrays of token ids, without special tokens, of a long text only what may be used.
         hypotheses: K arrays of token ids, without special tokens.
         lengths: [P] tokens of each pair after truncation of the premise, special tokens included.
         truncated: rows of which at least one pair was cut.
@@ -127,10 +138,7 @@ class PairSet:
         Raises:
             TeacherError: a hypothesis alone leaves no room for any token of a premise.
         """
-        premise_ids = _encode(tokenizer, premises)
-        hypothesis_ids = _encode(tokenizer, hypotheses)
-        premise_N = np.array([len(ids) for ids in premise_ids], dtype=np.int64)
-        hypothesis_K = np.array([len(ids) for ids in hypothesis_ids], dtype=np.int64)
+        hypothesis_ids, hypothesis_K = _encode(tokenizer, hypotheses, slice(None))
         room_K = max_length - layout.special_tokens - hypothesis_K
         if room_K.min() < 1:
             longest = hypotheses[int(room_K.argmin())]
@@ -138,6 +146,8 @@ class PairSet:
                 f"hypothesis {longest[:80]!r} has {hypothesis_K.max()} tokens and leaves no room for a text within "
                 f"{max_length}: shorten the class name or the template, or raise --max-length"
             )
+        useful = slice(-max_length, None) if layout.cut_left else slice(max_length)
+        premise_ids, premise_N = _encode(tokenizer, premises, useful)
         kept_NK = np.minimum(premise_N[:, None], room_K[None, :])
         lengths_NK = kept_NK + hypothesis_K[None, :] + layout.special_tokens
         return cls(
@@ -156,43 +166,54 @@ class PairSet:
         """Padded model inputs of some pairs.
 
         Args:
-            pairs: [B] pair numbers.
+            pairs: [B] pair numbers, at least one.
             length: L, tokens to pad to; at least the longest pair of the batch.
             rows: pad with repeats of the first pair up to this many (for engines with fixed shapes).
 
         Returns:
             ``input_ids``, ``attention_mask`` and, where the model takes them, ``token_type_ids``, each [B, L] int64.
         """
-        rows = rows or len(pairs)
-        layout, labels = self.layout, len(self.hypotheses)
-        ids = np.full((rows, length), layout.pad_id, dtype=np.int64)
-        types = np.zeros((rows, length), dtype=np.int64)
-        prefix, middle, suffix = (np.array(part, dtype=np.int64) for part in (layout.prefix, layout.middle, layout.suffix))
-        for b, pair in enumerate(pairs):
-            hypothesis = self.hypotheses[pair % labels]
-            total = int(self.lengths[pair])
-            kept = total - layout.special_tokens - len(hypothesis)
-            parts = (prefix, self.premises[pair // labels][:kept], middle, hypothesis, suffix)
-            ids[b, :total] = np.concatenate(parts)
+        layout, filled = self.layout, len(pairs)
+        ids_BL = np.full((rows or filled, length), layout.pad_id, dtype=np.int64)
+        types_BL = np.zeros_like(ids_BL)
+        before = len(layout.prefix)
+        ids_BL[:, :before] = layout.prefix
+        # Slice by slice and not array by array: this loop has to keep up with a GPU.
+        for b, (row, label) in enumerate(zip(*np.divmod(pairs, len(self.hypotheses)), strict=True)):
+            hypothesis, total = self.hypotheses[label], int(self.lengths[pairs[b]])
+            after = total - len(layout.suffix)
+            second = after - len(hypothesis)
+            first = second - len(layout.middle)
+            ids, types = ids_BL[b], types_BL[b]
+            ids[before:first] = self._kept(self.premises[row], first - before)
+            ids[first:second], ids[second:after], ids[after:total] = layout.middle, hypothesis, layout.suffix
             if any(layout.types):
-                types[b, :total] = np.repeat(layout.types, [len(part) for part in parts])
-        filled = len(pairs)
-        ids[filled:], types[filled:] = ids[0], types[0]
-        lengths = np.full(rows, self.lengths[pairs[0]])
-        lengths[:filled] = self.lengths[pairs]
-        arrays = {
-            "input_ids": ids,
-            "token_type_ids": types,
-            "attention_mask": (np.arange(length)[None, :] < lengths[:, None]).astype(np.int64),
-        }
+                types[:before], types[before:first], types[first:second] = layout.types[:3]
+                types[second:after], types[after:total] = layout.types[3:]
+        mask_BL = np.zeros_like(ids_BL)
+        mask_BL[:filled] = np.arange(length) < self.lengths[pairs][:, None]
+        for array_BL in (ids_BL, types_BL, mask_BL):
+            array_BL[filled:] = array_BL[0]
+        arrays = {"input_ids": ids_BL, "token_type_ids": types_BL, "attention_mask": mask_BL}
         return {name: arrays[name] for name in layout.inputs if name in arrays}
 
+    def _kept(self, premise: IntArray, room: int) -> IntArray:
+        return premise[len(premise) - room :] if self.layout.cut_left else premise[:room]
 
-def _encode(tokenizer: Any, texts: Sequence[str]) -> list[IntArray]:
+
+def _encode(tokenizer: Any, texts: Sequence[str], keep: slice) -> tuple[list[IntArray], IntArray]:
+    """Some of the token ids of each text, without special tokens, and how many each text has."""
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
-    return [np.array(e.ids, dtype=np.int64) for e in backend.encode_batch(list(texts), add_special_tokens=False)]
+    kept: list[IntArray] = []
+    counts: list[int] = []
+    for start in range(0, len(texts), ENCODE_TEXTS):
+        for encoded in backend.encode_batch(list(texts[start : start + ENCODE_TEXTS]), add_special_tokens=False):
+            ids = encoded.ids
+            kept.append(np.array(ids[keep], dtype=np.int64))
+            counts.append(len(ids))
+    return kept, np.array(counts, dtype=np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,16 +225,20 @@ class Batch:
     length: int
 
 
-def plan_batches(lengths: IntArray, *, token_budget: int, buckets: Sequence[int] | None = None) -> list[Batch]:
+def plan_batches(
+    lengths: IntArray, *, token_budget: int, buckets: Sequence[int] | None = None, max_length: int | None = None
+) -> list[Batch]:
     """Batches over pairs sorted by length, longest first, each of at most ``token_budget`` padded tokens.
 
     Longest first: memory peaks on the first batch, so a budget that is too large fails at once and not after an hour.
+    A batch that is not full takes pairs of the next shorter bucket rather than repeats: only the last one is filled up.
 
     Args:
         lengths: [P] tokens of each pair.
         token_budget: most padded tokens (B * L) of a batch; a pair longer than it goes alone.
-        buckets: the only lengths to pad to, for engines with fixed shapes; every batch of a bucket then has the same
+        buckets: the only lengths to pad to, for engines with fixed shapes; every batch of a length then has the same
             number of rows, the last one filled up. None: pad to the longest pair, rounded up to 8.
+        max_length: most tokens the model takes, which the rounding keeps to.
 
     Returns:
         batches that together hold every pair exactly once.
@@ -224,6 +249,9 @@ def plan_batches(lengths: IntArray, *, token_budget: int, buckets: Sequence[int]
     order = np.argsort(-lengths, kind="stable")
     if buckets is None:
         padded = -(-lengths // 8) * 8
+        if max_length is not None:
+            # A position table may end at any number: the pad tokens must not reach past it.
+            padded = np.maximum(np.minimum(padded, max_length), lengths)
     else:
         sizes = np.array(sorted(buckets), dtype=np.int64)
         if len(lengths) and lengths.max() > sizes[-1]:
@@ -234,13 +262,9 @@ def plan_batches(lengths: IntArray, *, token_budget: int, buckets: Sequence[int]
     while start < len(order):
         length = int(padded[order[start]])
         rows = max(1, token_budget // length)
-        stop = min(start + rows, len(order))
-        if buckets is not None:
-            while padded[order[stop - 1]] != length:
-                stop -= 1
-        pairs = order[start:stop]
-        batches.append(Batch(pairs=pairs, rows=rows if buckets is not None else len(pairs), length=length))
-        start = stop
+        pairs = order[start : start + rows]
+        batches.append(Batch(pairs=pairs, rows=len(pairs) if buckets is None else rows, length=length))
+        start += len(pairs)
     return batches
 
 

@@ -6,6 +6,7 @@ A plain callable: loads the teacher when made, knows nothing of Ray. Legend: N r
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -15,15 +16,15 @@ import pyarrow as pa
 from zsd import storage
 from zsd.engines import load_engine
 from zsd.engines.base import Placement
-from zsd.engines.select import Trial, choose_engine
+from zsd.engines.select import SAMPLE_ROWS, Trial, choose_engine
 from zsd.labels import LabelSet
 from zsd.shards import SOFT_LABELS, Unit, UnitRecord, commit_unit, read_unit, soft_label_schema, vectors, write_json
 from zsd.soft_labels import soft_labels
 from zsd.teachers.nli import load_teacher
 from zsd.teachers.scoring import Scorer, Scores
 
-SAMPLE_ROWS = 64
-"""Rows that `--engine auto` times the candidates on."""
+SAMPLE_UNITS = 8
+"""Fewest units, where there are that many, that the rows for `--engine auto` are taken from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +41,8 @@ class LabelTask:
         engine: engine name or ``auto``.
         precision: ``fp32``, ``bf16`` or None: fp32 for a named engine, any that agrees for ``auto``.
         min_agreement: for ``auto``.
-        sample: unit whose first rows ``auto`` measures on.
-        pairs: pairs of the whole job.
+        sample: units on whose first rows ``auto`` measures; see `sample_units`.
+        pairs: pairs that one actor may expect.
     """
 
     output: str
@@ -53,12 +54,18 @@ class LabelTask:
     engine: str
     precision: str | None
     min_agreement: float
-    sample: Unit
+    sample: tuple[Unit, ...]
     pairs: int
 
     def __call__(self, placement: Placement) -> LabelWorker:
         """Load the teacher here."""
         return LabelWorker(self, placement)
+
+
+def sample_units(units: Sequence[Unit]) -> tuple[Unit, ...]:
+    """Units from all over the corpus that hold `SAMPLE_ROWS` rows together: one file may hold one kind of text only."""
+    count = max(SAMPLE_UNITS, -(-SAMPLE_ROWS // units[0].rows))
+    return tuple(units[:: max(1, len(units) // count)][:count])
 
 
 class LabelWorker:
@@ -71,12 +78,11 @@ class LabelWorker:
         teacher = load_teacher(task.teacher, max_length=task.max_length, nli_classes=task.nli_classes)
         self.trials: list[Trial] = []
         if task.engine == "auto":
-            texts = read_unit(self.corpus, task.sample)["text"][:SAMPLE_ROWS].to_pylist()
             self.scorer, self.trials = choose_engine(
                 teacher,
                 task.labels,
                 placement,
-                texts,
+                self._sample_texts(),
                 pairs=task.pairs,
                 precision=task.precision,
                 min_agreement=task.min_agreement,
@@ -107,6 +113,12 @@ class LabelWorker:
         )
         labelled = soft_label_table(table, scores, self.task.labels, self.task.temperature)
         return commit_unit(self.directory, labelled, replace(record, seconds=round(time.time() - started, 4)))
+
+    def _sample_texts(self) -> list[str]:
+        """As many rows of each sample unit, `SAMPLE_ROWS` in all."""
+        share = -(-SAMPLE_ROWS // len(self.task.sample))
+        tables = (read_unit(self.corpus, unit) for unit in self.task.sample)
+        return [text for table in tables for text in table["text"][:share].to_pylist()]
 
     def _record_trials(self, worker: str) -> None:
         """Keep what ``auto`` measured in this actor, for the manifest."""

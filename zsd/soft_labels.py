@@ -1,4 +1,4 @@
-"""Raw NLI logits to probabilities. Nothing here runs the teacher: the logits are kept, so all of it can be changed later.
+"""Raw NLI logits to probabilities. Nothing here runs the teacher: the logits are kept, so all of it can change later.
 
 Legend: N rows, K labels.
 """
@@ -34,9 +34,14 @@ def soft_labels(
         raise ValueError(f"temperature must be positive, not {temperature}")
     if entailment_NK.shape != contradiction_NK.shape:
         raise ValueError(f"shapes differ: entailment {entailment_NK.shape}, contradiction {contradiction_NK.shape}")
-    logits = entailment_NK.astype(np.float64) / temperature
-    if multi_label:
-        against = contradiction_NK.astype(np.float64) / temperature
-        return (1.0 / (1.0 + np.exp(np.clip(against - logits, -700, 700)))).astype(np.float32)
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return (shifted / shifted.sum(axis=1, keepdims=True)).astype(np.float32)
+    entailment = entailment_NK.astype(np.float64)
+    # Differences first, then the division: a tiny temperature must not make infinity minus infinity.
+    with np.errstate(over="ignore"):
+        if multi_label:
+            against = (contradiction_NK.astype(np.float64) - entailment) / temperature
+            probs_NK = 1.0 / (1.0 + np.exp(np.clip(against, -700, 700)))
+        else:
+            shifted = np.exp((entailment - entailment.max(axis=1, keepdims=True)) / temperature)
+            probs_NK = shifted / shifted.sum(axis=1, keepdims=True)
+    result: FloatArray = probs_NK.astype(np.float32)
+    return result

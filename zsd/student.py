@@ -8,9 +8,7 @@ Legend: K labels, M layers of the teacher, N layers of the student.
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import logging
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,12 +16,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from huggingface_hub.utils import logging as hub_logging
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
-from transformers.utils import logging as transformers_logging
 
 from zsd.errors import StudentError
+from zsd.quiet import quiet_transformers as quiet_transformers
 from zsd.teachers.nli import model_max_length, one_line
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -155,23 +152,6 @@ def student_names(model: Any) -> tuple[list[str], bool]:
 def choose_layers(total: int, wanted: int) -> list[int]:
     """Which of the teacher's layers the student keeps: evenly spaced, the first always among them."""
     return [i * total // wanted for i in range(wanted)]
-
-
-@contextlib.contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """No progress bars and no warnings of transformers and the hub client inside; settings are restored after."""
-    verbosity, hub_verbosity = transformers_logging.get_verbosity(), hub_logging.get_verbosity()
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    hub_logging.set_verbosity(logging.ERROR)
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        hub_logging.set_verbosity(hub_verbosity)
-        if bars:
-            transformers_logging.enable_progress_bar()
 
 
 def _load(auto: Any, source: str, **options: Any) -> Any:

@@ -10,9 +10,19 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ORDER = (
-    *("errors", "assets", "cache", "console", "machine", "options", "storage"),
+    *("errors", "assets", "cache", "console", "machine", "options", "quiet", "storage"),
     *("labels", "config", "job_file", "corpus", "shards", "output", "manifest", "verify"),
-    *("batching", "soft_labels", "teachers.nli", "engines.base", "compile", "engines", "teachers", "engines.select"),
+    *(
+        "batching",
+        "soft_labels",
+        "teachers.nli",
+        "teachers.weights",
+        "engines.base",
+        "compile",
+        "engines",
+        "teachers",
+        "engines.select",
+    ),
     *("labelling", "losses", "inference", "evaluation", "gold", "training_data", "student", "predicting"),
     *("training", "training_flags", "evaluate", "benchmark", "report", "distributed", "cli"),
 )

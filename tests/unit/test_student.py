@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, pipeline
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
+from tests.families import FAMILIES, LAYERS, SIZES, tiny_checkpoint
 from zsd.assets import bundled_teacher_path
 from zsd.errors import StudentError
 from zsd.student import (
@@ -24,44 +25,6 @@ from zsd.student import (
 # Legend: K labels, M layers of the teacher, N layers of the student.
 
 NAMES = ["world", "sports", "business", "science/tech"]
-LAYERS = 6
-TINY = {"vocab_size": 30522, "num_labels": 3, "pad_token_id": 0}
-SIZES = {"hidden_size": 16, "num_hidden_layers": LAYERS, "num_attention_heads": 2, "intermediate_size": 24}
-FAMILIES: dict[str, dict[str, Any]] = {
-    "bert": SIZES,
-    "roberta": {**SIZES, "max_position_embeddings": 66},
-    "electra": {**SIZES, "embedding_size": 8},
-    "distilbert": {"dim": 16, "n_layers": LAYERS, "n_heads": 2, "hidden_dim": 24},
-    "deberta-v2": {
-        **SIZES,
-        "relative_attention": True,
-        "pos_att_type": ["p2c", "c2p"],
-        "position_buckets": 8,
-        "norm_rel_ebd": "layer_norm",
-        "share_att_key": True,
-        "conv_kernel_size": 3,
-    },
-    "modernbert": {
-        **SIZES,
-        "layer_types": ["full_attention", "sliding_attention", "sliding_attention"] * 2,
-        "bos_token_id": 101,
-        "eos_token_id": 102,
-        "cls_token_id": 101,
-        "sep_token_id": 102,
-    },
-}
-
-
-def tiny_checkpoint(directory: Path, family: str, **settings: Any) -> Path:
-    """A random model of a family with the bundled tokenizer, saved as a checkpoint."""
-    torch.manual_seed(0)
-    config = AutoConfig.for_model(family, **{**TINY, **FAMILIES.get(family, {}), **settings})
-    save_student(
-        AutoModelForSequenceClassification.from_config(config),
-        AutoTokenizer.from_pretrained(bundled_teacher_path()),
-        directory,
-    )
-    return directory
 
 
 def layer_of(name: str) -> tuple[str, int, str] | None:

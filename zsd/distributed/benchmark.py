@@ -30,7 +30,7 @@ from zsd.output import claim
 from zsd.report import summary_table, write_report
 from zsd.shards import MANIFEST, read_json, write_json
 from zsd.student import CARD, load_student, student_directory, student_names
-from zsd.teachers.nli import checkpoint_fingerprint, load_teacher
+from zsd.teachers.nli import absolute_checkpoint, checkpoint_fingerprint, load_teacher
 
 FOLDER = "benchmark"
 RESULT = "benchmark.json"
@@ -46,7 +46,7 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     directory = student_directory(config.model)
     card_file = directory / CARD
     card = read_json(str(card_file)) if card_file.is_file() else {}
-    teacher = config.teacher or card.get("teacher") or BUNDLED_TEACHER
+    teacher = absolute_checkpoint(config.teacher or card.get("teacher") or BUNDLED_TEACHER)
     labels = _labels(directory, config.template or card.get("labels", {}).get("template") or DEFAULT_TEMPLATE)
     if not storage.resolve(config.output).is_local:
         raise ConfigError(f"--output {config.output}: the report can be written to a local or mounted folder only")

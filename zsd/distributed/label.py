@@ -7,9 +7,10 @@ from typing import Any
 from zsd.batching import PairSet, pair_layout
 from zsd.config import LabelConfig
 from zsd.distributed.store_job import run_store_job
-from zsd.labelling import LabelTask
+from zsd.labelling import LabelTask, sample_units
 from zsd.shards import SOFT_LABELS, Unit
-from zsd.teachers.nli import load_teacher
+from zsd.storage import resolve
+from zsd.teachers.nli import absolute_checkpoint, load_teacher
 
 UNIT_PAIRS = 1024
 """Pairs of a unit: some ten seconds of work for a small teacher on one core, so little is lost or waited for."""
@@ -32,7 +33,7 @@ def label(config: LabelConfig) -> dict[str, Any]:
     identity = {
         "labels": labels.to_dict(),
         "temperature": config.temperature,
-        "teacher": config.teacher,
+        "teacher": absolute_checkpoint(config.teacher),
         "teacher_fingerprint": teacher.fingerprint,
         "nli_classes": {"entailment": teacher.classes.entailment, "contradiction": teacher.classes.contradiction},
         "max_length": teacher.max_length,
@@ -42,16 +43,16 @@ def label(config: LabelConfig) -> dict[str, Any]:
 
     def make_worker(units: list[Unit]) -> LabelTask:
         return LabelTask(
-            output=config.output,
+            output=resolve(config.output).uri,
             labels=labels,
-            teacher=config.teacher,
+            teacher=absolute_checkpoint(config.teacher),
             nli_classes=config.nli_classes,
             max_length=config.max_length,
             temperature=config.temperature,
             engine=config.engine,
             precision=config.precision,
             min_agreement=config.min_agreement,
-            sample=units[0],
+            sample=sample_units(units),
             pairs=sum(unit.rows for unit in units) * len(labels),
         )
 

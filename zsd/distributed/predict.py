@@ -8,6 +8,7 @@ from zsd.config import PredictConfig
 from zsd.distributed.store_job import run_store_job
 from zsd.predicting import PredictTask
 from zsd.shards import PREDICTIONS
+from zsd.storage import resolve
 from zsd.student import load_student, student_directory, student_names
 from zsd.teachers.nli import checkpoint_fingerprint
 
@@ -26,7 +27,7 @@ def predict(config: PredictConfig) -> dict[str, Any]:
     names, multi_label = student_names(model)
     identity = {
         "labels": {"names": names, "template": None, "multi_label": multi_label},
-        "model": config.model,
+        "model": str(directory.resolve()),
         "precision": config.precision,
         "model_fingerprint": checkpoint_fingerprint(directory),
     }
@@ -36,5 +37,7 @@ def predict(config: PredictConfig) -> dict[str, Any]:
         folder=PREDICTIONS,
         identity=identity,
         unit_rows=UNIT_ROWS,
-        make_worker=lambda units: PredictTask(output=config.output, model=str(directory), precision=config.precision),
+        make_worker=lambda units: PredictTask(
+            output=resolve(config.output).uri, model=str(directory.resolve()), precision=config.precision
+        ),
     )

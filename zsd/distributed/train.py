@@ -31,6 +31,7 @@ from zsd.student import (
     build_student,
     parse_student,
 )
+from zsd.teachers.nli import absolute_checkpoint
 
 WORKER_RETRIES = 3
 """Times that training goes on from its last checkpoint after a worker has died."""
@@ -96,7 +97,9 @@ def _task(config: DistillConfig, store: Store, arguments: dict[str, Any]) -> Tra
     return TrainTask(
         store=store.root,
         output=storage.resolve(config.output).uri,
-        student=config.student or (DEFAULT_LAYERS_STUDENT if bundled else DEFAULT_CHECKPOINT_STUDENT),
+        student=absolute_checkpoint(
+            config.student or (DEFAULT_LAYERS_STUDENT if bundled else DEFAULT_CHECKPOINT_STUDENT)
+        ),
         teacher=str(bundled_teacher_path()) if bundled else teacher,
         heldout_fraction=config.heldout_fraction,
         freeze_embeddings=config.freeze_embeddings,

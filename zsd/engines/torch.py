@@ -6,15 +6,17 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from transformers import AutoModelForSequenceClassification
 
 from zsd.engines.base import FloatArray, IntArray, Placement
 from zsd.errors import EngineError
 from zsd.teachers.nli import NLITeacher
+from zsd.teachers.weights import input_names, load_weights
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 CPU_TOKEN_BUDGET = 2048
 CUDA_TOKEN_BUDGET = 65536
+LEAST_TOKEN_BUDGET = 512
+"""Padded tokens a call. On CUDA a batch that does not fit is halved, and so are all after it."""
 
 
 class TorchEngine:
@@ -27,10 +29,11 @@ class TorchEngine:
 
     Raises:
         EngineError: CUDA was asked for and is not there, or the precision is unknown.
+        TeacherError: the weights are missing, damaged or not those of an NLI classifier.
     """
 
     name = "torch"
-    buckets = None
+    buckets: tuple[int, ...] | None = None
 
     def __init__(self, teacher: NLITeacher, placement: Placement, precision: str = "fp32") -> None:
         if precision not in DTYPES:
@@ -41,8 +44,8 @@ class TorchEngine:
         self.precision = precision
         self.device = torch.device(placement.device)
         self.token_budget = CUDA_TOKEN_BUDGET if placement.device == "cuda" else CPU_TOKEN_BUDGET
-        model = AutoModelForSequenceClassification.from_pretrained(teacher.path, dtype=DTYPES[precision])
-        self.model = model.to(self.device).eval()
+        self.model = load_weights(teacher, dtype=DTYPES[precision]).to(self.device)
+        self._names = input_names(self.model, tuple(teacher.tokenizer.model_input_names))
 
     def logits(self, inputs: Mapping[str, IntArray]) -> FloatArray:
         """Run one batch; on a CUDA out-of-memory error the batch is halved and both halves run.
@@ -53,19 +56,18 @@ class TorchEngine:
         try:
             return self._forward(inputs)
         except torch.cuda.OutOfMemoryError:
-            torch.cuda.empty_cache()
-        rows = len(inputs["input_ids"])
+            rows, length = inputs["input_ids"].shape
         if rows == 1:
-            length = inputs["input_ids"].shape[1]
             raise EngineError(f"one pair of {length} tokens does not fit the GPU's memory: use a smaller teacher")
-        self.token_budget = max(512, self.token_budget // 2)
+        torch.cuda.empty_cache()  # only now: while the error is handled, its traceback holds the tensors
+        self.token_budget = min(self.token_budget, max(LEAST_TOKEN_BUDGET, rows * length // 2))
         first = {name: array[: rows // 2] for name, array in inputs.items()}
         second = {name: array[rows // 2 :] for name, array in inputs.items()}
         return np.concatenate([self.logits(first), self.logits(second)])
 
     def _forward(self, inputs: Mapping[str, IntArray]) -> FloatArray:
         with torch.inference_mode():
-            tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
+            tensors = {name: torch.from_numpy(inputs[name]) for name in self._names}
             if self.device.type == "cuda":
                 tensors = {name: t.pin_memory().to(self.device, non_blocking=True) for name, t in tensors.items()}
             logits: FloatArray = self.model(**tensors).logits.float().cpu().numpy()

@@ -1,0 +1,1 @@
+"""What is scored: NLI checkpoints, what their outputs mean, and the pass of a corpus through one of them."""

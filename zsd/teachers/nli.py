@@ -20,6 +20,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from zsd.assets import BUNDLED_TEACHER, bundled_teacher_path
 from zsd.errors import TeacherError
+from zsd.quiet import quiet_transformers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +41,8 @@ class NLIClasses:
 def find_nli_classes(label2id: Mapping[str, int], *, entailment: str | None = None) -> NLIClasses:
     """Entailment and contradiction columns, by name.
 
-    Names are compared exactly or by prefix after lower-casing (``entail*``, ``contradict*``, ``not_entail*``,
-    ``non-entail*``), never by substring: ``not_entailment`` contains ``entailment``.
+    Names are compared by prefix, in lower case and letters only (``entail*``, ``contradict*`` and, of 2 classes,
+    ``notentail*`` or ``nonentail*``), never by substring: ``not_entailment`` contains ``entailment``.
 
     Args:
         label2id: the checkpoint's own mapping, C entries.
@@ -63,10 +64,10 @@ def find_nli_classes(label2id: Mapping[str, int], *, entailment: str | None = No
             )
         found, other = [label2id[names[0]]], [label2id[names[1]]]
     else:
-        by_name = {re.sub(r"[^a-z]", "", name.lower()): index for name, index in label2id.items()}
-        found = [index for name, index in by_name.items() if name.startswith("entail")]
+        by_name = [(re.sub(r"[^a-z]", "", name.lower()), index) for name, index in label2id.items()]
+        found = [index for name, index in by_name if name.startswith("entail")]
         against = ("contradict",) if len(label2id) == 3 else ("contradict", "notentail", "nonentail")
-        other = [index for name, index in by_name.items() if name.startswith(against)]
+        other = [index for name, index in by_name if name.startswith(against)]
     if len(found) != 1 or len(other) != 1:
         raise TeacherError(
             f"cannot tell which class is entailment and which contradiction from the model's names ({shown}): "
@@ -112,18 +113,22 @@ def load_teacher(name: str, *, max_length: int | None = None, nli_classes: str |
     path = str(bundled_teacher_path()) if name == BUNDLED_TEACHER else name
     if not Path(path).is_dir():
         path = _download(path)
+    if not any((Path(path) / file).is_file() for file in TOKENIZER_FILES):
+        # transformers would make a tokenizer without a vocabulary, to which every word is unknown.
+        raise TeacherError(f"teacher {name!r} has no tokenizer: add tokenizer.json to the checkpoint's directory")
     try:
-        config = AutoConfig.from_pretrained(path)
-        tokenizer = AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError, KeyError) as error:
+        with quiet_transformers():
+            config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, ImportError) as error:
         raise TeacherError(f"teacher {name!r} cannot be loaded: {one_line(error)}") from None
-    if not tokenizer.is_fast:
-        raise TeacherError(f"teacher {name!r} has no fast tokenizer (tokenizer.json): zsd needs one")
+    if not tokenizer.is_fast or tokenizer.pad_token_id is None:
+        raise TeacherError(f"teacher {name!r} needs a fast tokenizer (tokenizer.json) with a padding token")
     limit = model_max_length(tokenizer, config)
     if max_length is not None and not 8 <= max_length <= limit:
         raise TeacherError(f"--max-length {max_length} is outside what teacher {name!r} takes: 8 to {limit} tokens")
     try:
-        classes = find_nli_classes(config.label2id, entailment=nli_classes)
+        classes = find_nli_classes(class_columns(config), entailment=nli_classes)
     except TeacherError as error:
         raise TeacherError(f"teacher {name!r}: {error}") from None
     return NLITeacher(
@@ -135,6 +140,28 @@ def load_teacher(name: str, *, max_length: int | None = None, nli_classes: str |
         tokenizer=tokenizer,
         config=config,
     )
+
+
+def class_columns(config: Any) -> dict[str, int]:
+    """The checkpoint's class names and their output columns.
+
+    Raises:
+        TeacherError: ``label2id`` and ``id2label`` of config.json contradict each other.
+    """
+    by_column = {int(column): str(name) for column, name in config.id2label.items()}
+    by_name = {name: column for column, name in by_column.items()}
+    if len(by_name) < len(by_column) or config.label2id not in (None, by_name):
+        raise TeacherError(
+            f"config.json contradicts itself (id2label {by_column}, label2id {config.label2id}), so no column can be "
+            "trusted: correct the one that is wrong"
+        )
+    return by_name
+
+
+def absolute_checkpoint(name: str) -> str:
+    """A checkpoint as a process with another working directory must name it: directories absolute, other names as is."""
+    local = name != BUNDLED_TEACHER and Path(name).is_dir()
+    return str(Path(name).resolve()) if local else name
 
 
 def model_max_length(tokenizer: Any, config: Any) -> int:
@@ -149,6 +176,16 @@ def model_max_length(tokenizer: Any, config: Any) -> int:
         limits.append(int(positions) - offset)
     return min(limits)
 
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "spm.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+)
 
 ROBERTA_LIKE = frozenset({"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer"})
 

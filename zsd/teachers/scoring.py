@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zsd.batching import FloatArray, PairSet, pair_layout, padding_waste, plan_batches
+from zsd.batching import FloatArray, PairSet, padding_waste, pair_layout, plan_batches
 from zsd.engines.base import Engine
 from zsd.errors import EngineError
 from zsd.labels import LabelSet
@@ -46,9 +46,10 @@ class Scorer:
     def __init__(self, teacher: NLITeacher, engine: Engine, labels: LabelSet) -> None:
         self.teacher = teacher
         self.engine = engine
+        self.labels = labels
         self.hypotheses = labels.hypotheses
         self.layout = pair_layout(teacher.tokenizer)
-        self.score(["probe"])
+        self._pairs(["probe"])
 
     def score(self, texts: Sequence[str]) -> Scores:
         """Logits of N texts against all K hypotheses.
@@ -56,10 +57,13 @@ class Scorer:
         Raises:
             EngineError: the engine returned a number that is not finite, or the wrong number of classes.
         """
-        pairs = PairSet.build(
-            self.teacher.tokenizer, self.layout, texts, self.hypotheses, max_length=self.teacher.max_length
+        pairs = self._pairs(texts)
+        batches = plan_batches(
+            pairs.lengths,
+            token_budget=self.engine.token_budget,
+            buckets=self.engine.buckets,
+            max_length=self.teacher.max_length,
         )
-        batches = plan_batches(pairs.lengths, token_budget=self.engine.token_budget, buckets=self.engine.buckets)
         classes = self.teacher.classes
         logits_PC = np.empty((len(pairs), classes.count), dtype=np.float32)
         for batch in batches:
@@ -79,3 +83,7 @@ class Scorer:
             padding_waste=padding_waste(pairs.lengths, batches),
             truncated=pairs.truncated,
         )
+
+    def _pairs(self, texts: Sequence[str]) -> PairSet:
+        teacher = self.teacher
+        return PairSet.build(teacher.tokenizer, self.layout, texts, self.hypotheses, max_length=teacher.max_length)

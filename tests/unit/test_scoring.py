@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file, save_file
+from transformers import pipeline
+
+from tests.families import FAMILIES, LINES, NLI_2, NLI_3, tiny_teacher
+from zsd.assets import bundled_teacher_path, sample_path
+from zsd.engines import load_engine
+from zsd.engines.base import Placement
+from zsd.errors import EngineError
+from zsd.labels import LabelSet
+from zsd.quiet import quiet_transformers
+from zsd.soft_labels import soft_labels
+from zsd.teachers.nli import load_teacher
+from zsd.teachers.scoring import Scorer, Scores
+
+LABELS = LabelSet(names=("world", "sports", "business"))
+TEXTS = [*LINES, "", "x " * 400, "日本"]
+TOLERANCE = {"torch": 1e-4, "deepsparse": 1e-3}
+
+
+def scorer_of(path: str, engine: str = "torch", labels: LabelSet = LABELS, **options: Any) -> Scorer:
+    teacher = load_teacher(path, **options)
+    return Scorer(teacher, load_engine(engine, teacher, Placement()), labels)
+
+
+def pipeline_probs(path: Path, texts: Sequence[str], labels: LabelSet) -> Any:
+    with quiet_transformers():
+        classify: Any = pipeline("zero-shot-classification", model=str(path), device="cpu")
+    results = classify(
+        list(texts), list(labels.names), hypothesis_template=labels.template, multi_label=labels.multi_label
+    )
+    by_name = [dict(zip(one["labels"], one["scores"], strict=True)) for one in results]
+    return np.array([[row[name] for name in labels.names] for row in by_name])
+
+
+@pytest.mark.parametrize(("engine", "count"), [("torch", 19), ("deepsparse", 6)])
+def test_scores_are_those_of_the_transformers_pipeline(engine: str, count: int, shared_cache: Path) -> None:
+    names = tuple(sample_path("labels.txt").read_text().splitlines())
+    texts = sample_path("corpus.txt").read_text().splitlines()[:: 511 // 18][:count]
+    texts = [*texts, "The home side scored again before the break. " * 80]
+    scorer = scorer_of("bundled", engine, LabelSet(names=names))
+    scores = scorer.score(texts)
+    assert scores.truncated == 1
+    for multi_label in (False, True):
+        probs = soft_labels(scores.entailment, scores.contradiction, multi_label=multi_label)
+        expected = pipeline_probs(bundled_teacher_path(), texts, LabelSet(names=names, multi_label=multi_label))
+        np.testing.assert_allclose(probs, expected, atol=TOLERANCE[engine])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_scores_as_the_pipeline_does(family: str, teacher_of: Callable[..., str]) -> None:
+    texts = [text for text in TEXTS if text]  # the pipeline refuses an empty text
+    scores = scorer_of(teacher_of(family), max_length=64).score(texts)
+    for multi_label in (False, True):
+        labels = LabelSet(names=LABELS.names, multi_label=multi_label)
+        path = Path(teacher_of(family))
+        short = [text for text in texts if len(text) < 80]
+        rows = [texts.index(text) for text in short]
+        probs = soft_labels(scores.entailment, scores.contradiction, multi_label=multi_label)[rows]
+        np.testing.assert_allclose(probs, pipeline_probs(path, short, labels), atol=1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_score_depends_neither_on_the_order_nor_on_the_company(family: str, teacher_of: Callable[..., str]) -> None:
+    scorer = scorer_of(teacher_of(family))
+    together = scorer.score(TEXTS)
+    assert np.ptp(together.entailment) > 0.05
+    order = np.random.default_rng(0).permutation(len(TEXTS))
+    shuffled = scorer.score([TEXTS[n] for n in order])
+    alone = [scorer.score([text]) for text in TEXTS]
+    for name in ("entailment", "contradiction"):
+        logits = getattr(together, name)
+        np.testing.assert_allclose(getattr(shuffled, name), logits[order], atol=1e-5)
+        np.testing.assert_allclose(np.concatenate([getattr(one, name) for one in alone]), logits, atol=1e-5)
+
+
+def permuted(source: Path, target: Path, classes: Sequence[str], order: Sequence[int]) -> str:
+    """The same model with its output columns in another order, and the names moved along."""
+    tiny_teacher(target, classes=[classes[c] for c in order], num_hidden_layers=1)
+    weights = load_file(source / "model.safetensors")
+    for name in ("classifier.weight", "classifier.bias"):
+        weights[name] = weights[name][list(order)].clone()
+    save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
+    return str(target)
+
+
+@pytest.mark.parametrize("engine", ["torch", "deepsparse"])
+@pytest.mark.parametrize("classes", [NLI_2, NLI_3], ids=["2 classes", "3 classes"])
+def test_the_order_of_the_output_columns_does_not_matter(
+    engine: str, classes: tuple[str, ...], shared_cache: Path, tmp_path: Path
+) -> None:
+    source = tiny_teacher(tmp_path / "source", classes=classes, num_hidden_layers=1)
+    found = []
+    for number, order in enumerate(itertools.permutations(range(len(classes)))):
+        path = permuted(source, tmp_path / f"p{number}", classes, order)
+        scores = scorer_of(path, engine).score(LINES[:2])
+        found.append(np.stack([scores.entailment, scores.contradiction]))
+    assert np.ptp(found[0]) > 0.05
+    for other in found[1:]:
+        np.testing.assert_allclose(other, found[0], atol=1e-6)
+
+
+def test_no_text_has_no_score_and_long_texts_are_counted(teacher_of: Callable[..., str]) -> None:
+    scorer = scorer_of(teacher_of("bert"))
+    empty = scorer.score([])
+    assert empty.entailment.shape == (0, 3) and empty.tokens == 0 and empty.padding_waste == 0.0
+    assert scorer.score(["a goal", "x " * 100, "y " * 100_000]).truncated == 2
+
+
+class Spoiled:
+    """An engine that returns what it is told."""
+
+    name, precision, token_budget = "spoiled", "fp32", 512
+    buckets: tuple[int, ...] | None = None
+
+    def __init__(self, out: Callable[[int], Any]) -> None:
+        self.out = out
+
+    def logits(self, inputs: Mapping[str, Any]) -> Any:
+        return self.out(len(inputs["input_ids"]))
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "out",
+    [
+        lambda rows: np.full((rows, 3), np.nan),
+        lambda rows: np.full((rows, 3), np.inf),
+        lambda rows: np.zeros((rows, 2)),
+    ],
+    ids=["nan", "inf", "2 classes"],
+)
+def test_logits_that_cannot_be_are_refused(out: Callable[[int], Any], teacher_of: Callable[..., str]) -> None:
+    scorer = Scorer(load_teacher(teacher_of("bert")), Spoiled(out), LABELS)
+    with pytest.raises(EngineError, match="returned shape"):
+        scorer.score(["a goal"])
+
+
+def test_rows_keep_their_place(teacher_of: Callable[..., str]) -> None:
+    """An engine whose logits are the number of real tokens: arithmetic instead of a model."""
+
+    class Counting(Spoiled):
+        def logits(self, inputs: Mapping[str, Any]) -> Any:
+            return inputs["attention_mask"].sum(axis=1)[:, None] * np.array([[1.0, 2.0, 3.0]])
+
+    teacher = load_teacher(teacher_of("bert"))
+    scores: Scores = Scorer(teacher, Counting(lambda rows: None), LABELS).score(TEXTS)
+    for n, text in enumerate(TEXTS):
+        for k, hypothesis in enumerate(LABELS.hypotheses):
+            ids = teacher.tokenizer(text, hypothesis, truncation="only_first", max_length=64)["input_ids"]
+            assert scores.entailment[n, k] == len(ids)
+            assert scores.contradiction[n, k] == 3 * len(ids)
