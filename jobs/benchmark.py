@@ -1,4 +1,4 @@
-"""`zsd benchmark` as a job: ``ray job submit --working-dir . -- python jobs/benchmark.py --config jobs/configs/laptop.toml``."""
+"""`zsd benchmark` as a job: ``ray job submit --working-dir . -- python jobs/benchmark.py --config JOB.TOML``."""
 
 import sys
 from collections.abc import Sequence

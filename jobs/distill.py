@@ -1,4 +1,4 @@
-"""`zsd distill` as a job: ``ray job submit --working-dir . -- python jobs/distill.py --config jobs/configs/laptop.toml``."""
+"""`zsd distill` as a job: ``ray job submit --working-dir . -- python jobs/distill.py --config JOB.TOML``."""
 
 import sys
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""`zsd label` as a job: ``ray job submit --working-dir . -- python jobs/label.py --config jobs/configs/laptop.toml``."""
+"""`zsd label` as a job: ``ray job submit --working-dir . -- python jobs/label.py --config JOB.TOML``."""
 
 import sys
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""`zsd predict` as a job: ``ray job submit --working-dir . -- python jobs/predict.py --config jobs/configs/laptop.toml``."""
+"""`zsd predict` as a job: ``ray job submit --working-dir . -- python jobs/predict.py --config JOB.TOML``."""
 
 import sys
 from collections.abc import Sequence

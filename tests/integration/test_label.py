@@ -92,9 +92,9 @@ def test_finished_job_is_left_alone_and_another_job_is_refused(labelled: Path) -
         label(label_config(corpus, labelled, temperature=2.0))
 
 
-def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
+def test_killed_and_resumed_equals_uninterrupted(cluster: None, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    assert _zsd_label(whole).wait() == 0
+    label(label_config(sample_path("corpus.txt"), whole, cpus_per_actor=1, limit=120, unit_rows=24))
     parts = [part.name for part in sorted((whole / "soft_labels").iterdir())]
     assert len(parts) == 5
     driver = _zsd_label(killed)

@@ -140,7 +140,7 @@ def test_a_small_job_gets_torch_untried(
     precision: str | None, teacher: NLITeacher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lab, scorer, trials = choose(
-        monkeypatch, teacher, {TORCH: (3.0, 0.0), BF16: (1.0, 0.0)}, pairs=2000, precision=precision
+        monkeypatch, teacher, {TORCH: (3.0, 0.0), BF16: (1.0, 0.0)}, pairs=1000, precision=precision
     )
     assert len(lab.made) == 1 and (scorer.engine.name, scorer.engine.precision) == ("torch", precision or "fp32")
     (trial,) = trials.values()
@@ -163,9 +163,9 @@ def test_a_trial_is_large_enough_for_its_threshold_and_small_beside_the_job() ->
     def rows(pairs: int, min_agreement: float = 0.99, available: int = 10_000) -> int:
         return trial_rows(available=available, pairs=pairs, labels=4, min_agreement=min_agreement)
 
-    assert (rows(2044), rows(7999), rows(8000), rows(LARGE)) == (0, 0, 100, SAMPLE_ROWS)
+    assert (rows(2044), rows(3999), rows(4000), rows(LARGE)) == (0, 0, 100, SAMPLE_ROWS)
     assert rows(LARGE, available=99) == 0
-    assert rows(1600, min_agreement=0.95) == 20
+    assert rows(800, min_agreement=0.95) == 20
     assert rows(LARGE, min_agreement=1.0) == SAMPLE_ROWS
 
 

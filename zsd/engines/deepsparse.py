@@ -21,12 +21,12 @@ from zsd.engines.base import FloatArray, IntArray, Placement
 from zsd.errors import EngineError
 from zsd.teachers.nli import NLITeacher
 
-TOKEN_BUDGET = 2048
-"""Padded tokens a call."""
+TOKEN_BUDGET = 1024
+"""Padded tokens a call: more are no faster, and fill the last call of a unit with more repeats."""
 
 STEPS = (4, 5, 6, 7)
-"""Lengths that may be compiled are these times a power of two: at most a fifth of a batch is padding, a seventh on
-average, and a corpus rarely needs more than ten. Each is compiled when it is first needed, in a few seconds."""
+"""Lengths that may be compiled are these times a power of two: at most a fifth of a call is padding, in news a tenth,
+and a corpus rarely needs more than ten. Each is compiled when it is first needed, in a few seconds."""
 
 BANNER = "DeepSparse, Copyright"
 

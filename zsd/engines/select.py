@@ -29,7 +29,7 @@ REFERENCE = ("torch", "fp32")
 SAMPLE_ROWS = 256
 """Most rows of a trial: agreement is known to 1/256, and 0.99 lets two rows differ."""
 
-TRIAL_SHARE = 0.05
+TRIAL_SHARE = 0.1
 """Most of the job's own work that a candidate's trial may repeat."""
 
 CHUNK_ROWS = 32
@@ -77,7 +77,7 @@ def trial_rows(*, available: int, pairs: int, labels: int, min_agreement: float)
 
     As many as `TRIAL_SHARE` of the job and at most `SAMPLE_ROWS`, but enough for a single differing row to be within
     ``1 - min_agreement`` (100 rows for 0.99; never more than `SAMPLE_ROWS`: above 0.996 all rows must agree). A job of
-    which that many rows are more than its share gets no trial: with K = 4 and 0.99, one below 8,000 pairs.
+    which that many rows are more than its share gets no trial: with K = 4 and 0.99, one below 4,000 pairs.
     """
     fewest = min(SAMPLE_ROWS, math.ceil(round(1 / max(1 - min_agreement, 1e-9), 6)))
     rows = min(available, SAMPLE_ROWS, int(TRIAL_SHARE * pairs / labels))

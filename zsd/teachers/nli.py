@@ -159,7 +159,7 @@ def class_columns(config: Any) -> dict[str, int]:
 
 
 def absolute_checkpoint(name: str) -> str:
-    """A checkpoint as a process with another working directory must name it: directories absolute, other names as is."""
+    """A checkpoint as a process in another working directory must name it: directories absolute, other names as is."""
     local = name != BUNDLED_TEACHER and Path(name).is_dir()
     return str(Path(name).resolve()) if local else name
 
