@@ -36,9 +36,13 @@ def _encode(tokenizer: Any, texts: Sequence[str], *, max_length: int) -> tuple[l
 
 
 def pad(rows: Sequence[npt.ArrayLike], tokenizer: Any, *, multiple: int = 8) -> dict[str, torch.Tensor]:
-    """``input_ids`` and ``attention_mask``, each [N, L] int64, L the longest row rounded up to ``multiple``."""
+    """``input_ids`` and ``attention_mask``, each [N, L] int64.
+
+    L is the longest row rounded up to ``multiple``, but not past what the model takes.
+    """
     arrays = [np.asarray(row, dtype=np.int64) for row in rows]
-    length = -(-max(len(row) for row in arrays) // multiple) * multiple
+    longest = max(len(row) for row in arrays)
+    length = max(longest, min(-(-longest // multiple) * multiple, tokenizer.model_max_length))
     ids_NL = np.full((len(arrays), length), tokenizer.pad_token_id, dtype=np.int64)
     mask_NL = np.zeros((len(arrays), length), dtype=np.int64)
     for n, row in enumerate(arrays):
@@ -86,7 +90,7 @@ def predict(
         chunk, cut = _encode(tokenizer, texts[start : start + TOKENIZE_ROWS], max_length=limit)
         ids, truncated = ids + chunk, truncated + cut
     lengths_N: IntArray = np.array([len(row) for row in ids], dtype=np.int64)
-    batches = plan_batches(lengths_N, token_budget=token_budget)
+    batches = plan_batches(lengths_N, token_budget=token_budget, max_length=tokenizer.model_max_length)
     logits_NK = np.zeros((len(ids), model.config.num_labels), dtype=np.float32)
     was_training = model.training
     model.eval()

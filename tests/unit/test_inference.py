@@ -63,6 +63,7 @@ def test_texts_are_cut_at_max_length(student: tuple[Any, Any]) -> None:
 def test_padding_keeps_every_token_and_rounds_up_to_eight(lengths: list[int], left: bool) -> None:
     class Tokenizer:
         pad_token_id = 9
+        model_max_length = 512
         padding_side = "left" if left else "right"
 
     rows = [list(range(100, 100 + length)) for length in lengths]
@@ -81,3 +82,11 @@ def test_what_a_pass_costs_is_counted(student: tuple[Any, Any]) -> None:
     assert result.tokens == 4 + 9
     assert result.truncated == 1
     assert result.padding_waste == pytest.approx(1 - 13 / 32)
+
+
+def test_padding_stops_at_what_the_model_takes(student: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    _, tokenizer = student
+    rows = [[5] * 50, [5] * 3]
+    assert pad(rows, tokenizer)["input_ids"].shape == (2, 56)
+    monkeypatch.setattr(tokenizer, "model_max_length", 50)
+    assert pad(rows, tokenizer)["input_ids"].shape == (2, 50)
