@@ -34,7 +34,9 @@ class CorpusConfig(Options):
     cpu_actors: int | None = option("CPU actors (default: what the cluster has; none where it has GPUs)", None)
     gpu_actors: int | None = option("GPU actors (default: one a GPU of the cluster)", None)
     cpus_per_actor: int | None = option("processor threads of a CPU actor (default: up to 4)", None)
-    unit_rows: int | None = option("rows done and committed at a time (default: some ten seconds of work)", None)
+    unit_rows: int | None = option(
+        "rows done and committed at a time (default: 1,024 pairs of zsd label, 4,096 rows of zsd predict)", None
+    )
     ray_address: str | None = option(RAY_HELP, None, metavar="ADDRESS")
 
     def __post_init__(self) -> None:
@@ -169,6 +171,7 @@ class BenchmarkConfig(Options):
         ("torch:fp32", "torch:bf16", "deepsparse:fp32"),
         metavar="ENGINE:PRECISION",
     )
+    ray_address: str | None = option("Ray cluster to use (default: $RAY_ADDRESS, else one started here)", None)
     ray_overhead: bool = option("also time zsd label with one actor against the bare engine", True)
 
     def __post_init__(self) -> None:

@@ -37,14 +37,21 @@ class Progress:
         verb: what is being done, the first word of the line.
         total: rows of the whole job.
         done: rows that were done before this run.
-        every: seconds between lines.
+        every: seconds between lines (default: 5 on a terminal, 10 in a log).
         clock: seconds since the epoch.
     """
 
     def __init__(
-        self, verb: str, *, total: int, done: int = 0, every: float = 5.0, clock: Callable[[], float] = time.time
+        self,
+        verb: str,
+        *,
+        total: int,
+        done: int = 0,
+        every: float | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        self.verb, self.total, self.done, self.every, self.clock = verb, total, done, every, clock
+        self.verb, self.total, self.done, self.clock = verb, total, done, clock
+        self.every = every if every is not None else 5.0 if sys.stderr.isatty() else 10.0
         self.before = done
         self.started = self.shown = clock()
 

@@ -88,7 +88,8 @@ def predict(
     truncated = 0
     for start in range(0, len(texts), TOKENIZE_ROWS):
         chunk, cut = _encode(tokenizer, texts[start : start + TOKENIZE_ROWS], max_length=limit)
-        ids, truncated = ids + chunk, truncated + cut
+        ids += chunk
+        truncated += cut
     lengths_N: IntArray = np.array([len(row) for row in ids], dtype=np.int64)
     batches = plan_batches(lengths_N, token_budget=token_budget, max_length=tokenizer.model_max_length)
     logits_NK = np.zeros((len(ids), model.config.num_labels), dtype=np.float32)

@@ -48,6 +48,10 @@ def claim(output: str, job: str, identity: dict[str, Any]) -> None:
                 return
             if any(storage.exists(storage.join(output, name)) for name in WORK[job]):
                 raise OutputError(_what_differs(output, job, before, identity))
+        else:
+            for name in WORK[job]:
+                if storage.exists(storage.join(output, name)):
+                    raise OutputError(f"{output}/{name} is there and no {job} job wrote it: choose a new --output")
         write_json(file, identity)
     except (OSError, pa.ArrowException) as error:
         raise OutputError(

@@ -13,6 +13,7 @@ import torch
 
 from zsd import storage
 from zsd.engines.base import Placement
+from zsd.engines.torch import CPU_TOKEN_BUDGET, CUDA_TOKEN_BUDGET
 from zsd.inference import predict
 from zsd.labelling import prediction_columns
 from zsd.shards import PREDICTIONS, Unit, UnitRecord, commit_unit, prediction_schema, read_unit
@@ -48,13 +49,14 @@ class PredictWorker:
         self.directory = storage.join(task.output, PREDICTIONS)
         self.model, self.tokenizer = load_student(task.model, task.precision)
         self.model.to(placement.device)
+        self.token_budget = CUDA_TOKEN_BUDGET if placement.device == "cuda" else CPU_TOKEN_BUDGET
         self.names = tuple(student_names(self.model)[0])
 
     def __call__(self, unit: Unit, *, worker: str) -> UnitRecord:
         """Predict one unit and commit its shard."""
         started = time.time()
         table = read_unit(self.corpus, unit)
-        result = predict(self.model, self.tokenizer, table["text"].to_pylist())
+        result = predict(self.model, self.tokenizer, table["text"].to_pylist(), token_budget=self.token_budget)
         record = UnitRecord(
             part=unit.part,
             rows=table.num_rows,

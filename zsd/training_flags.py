@@ -27,6 +27,7 @@ from zsd.student import quiet_transformers
 from zsd.training import default_training_arguments
 
 OURS = {
+    "hub_token": "would be written into the student's card: set HF_TOKEN in the environment",
     "output_dir": "is set by zsd: use --output",
     "resume_from_checkpoint": "is not needed: the same command with the same --output goes on from its last checkpoint",
 }

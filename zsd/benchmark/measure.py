@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zsd.benchmark.contestants import Contestant, Measurement, Process
+from zsd.benchmark.contestants import PIPELINE_BATCH, Contestant, Measurement, Process
 from zsd.console import say
 from zsd.errors import EngineError
-from zsd.evaluation import agreement
+from zsd.evaluation import agreement, classification_metrics
 from zsd.labels import LabelSet
 from zsd.student import student_directory
 from zsd.teachers.nli import load_teacher
@@ -34,7 +34,7 @@ class Result:
     Attributes:
         contestants: the ``contestants`` part of benchmark.json.
         teacher: [N, K] probabilities of the fp32 teacher on all rows.
-        student: [N, K] probabilities of the student on all rows.
+        student: [N, K] probabilities of the student on all rows, in the precision that was faster.
     """
 
     contestants: list[dict[str, Any]]
@@ -106,8 +106,9 @@ def measure(
                 if number:
                     runs.setdefault(process.contestant.name, []).append(result)
         reference = next(p for p in processes if p.contestant.kind == "teacher")
-        student = next(p for p in processes if p.contestant.kind == "student")
-        say(f"benchmark: teacher and student on all {len(texts):,} rows")
+        students = [p for p in processes if p.contestant.kind == "student"]
+        student = max(students, key=lambda p: _median_speed(runs[p.contestant.name]))
+        say(f"benchmark: teacher and {student.contestant.name} on all {len(texts):,} rows")
         teacher_NK = reference.measure(texts, least_seconds=0.0).probs
         student_NK = student.measure(texts, least_seconds=0.0).probs
         rows = [_row(p, runs[p.contestant.name], teacher_NK[: len(timed)], gold) for p in processes]
@@ -138,18 +139,18 @@ def _row(process: Process, runs: list[Measurement], reference_NK: FloatArray, go
     speeds = [run.rows_per_second for run in runs]
     probs_NK = runs[-1].probs
     multi_label = contestant.labels.multi_label
-    speed = statistics.median(speeds)
+    speed = _median_speed(runs)
     passes = 1 if contestant.kind == "student" else len(contestant.labels)
     waste = runs[-1].padding_waste
-    correct = None
-    if gold is not None and not multi_label:
-        correct = float((probs_NK.argmax(axis=1) == gold[: len(probs_NK)]).mean())
+    metrics = {} if gold is None else classification_metrics(gold[: len(probs_NK)], probs_NK, contestant.labels.names)
     return {
         "name": contestant.name,
         "kind": contestant.kind,
         "engine": contestant.engine,
         "precision": contestant.precision,
-        "batch": None,
+        "rows": len(probs_NK),
+        "device": "cpu",
+        "batch": PIPELINE_BATCH if contestant.kind == "pipeline" else None,
         "threads": contestant.threads,
         "rows_per_second": speed,
         "rows_per_second_runs": speeds,
@@ -161,8 +162,13 @@ def _row(process: Process, runs: list[Measurement], reference_NK: FloatArray, go
         "model_mb": _weights_mb(contestant),
         "padding_waste": None if math.isnan(waste) else waste,
         "agreement": agreement(reference_NK, probs_NK, multi_label=multi_label),
-        "accuracy": correct,
+        "accuracy": metrics.get("accuracy"),
+        "micro_f1": metrics.get("micro_f1"),
     }
+
+
+def _median_speed(runs: list[Measurement]) -> float:
+    return statistics.median(run.rows_per_second for run in runs)
 
 
 def _weights_mb(contestant: Contestant) -> float | None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from zsd.evaluation import agreement, classification_metrics, kl_divergence
+from zsd.evaluation import DECISION, agreement, classification_metrics, kl_divergence
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -30,19 +30,25 @@ def compare(
 ) -> dict[str, Any]:
     """The ``quality`` part of benchmark.json: both sides, their agreement, and KL(teacher || student) in nats a row."""
     return {
-        "teacher": side(teacher_NK, gold, names),
-        "student": side(student_NK, gold, names),
+        "teacher": side(teacher_NK, gold, names, multi_label=multi_label),
+        "student": side(student_NK, gold, names, multi_label=multi_label),
         "gold_class_balance": None if gold is None else _gold_balance(gold, names),
         "agreement": agreement(teacher_NK, student_NK, multi_label=multi_label),
         "kl": kl_divergence(teacher_NK, student_NK, multi_label=multi_label),
     }
 
 
-def side(probs_NK: FloatArray, gold: IntArray | None, names: Sequence[str]) -> dict[str, Any]:
-    """One model: its metrics where there is gold, the histogram of its confidence, its class balance."""
+def side(probs_NK: FloatArray, gold: IntArray | None, names: Sequence[str], *, multi_label: bool) -> dict[str, Any]:
+    """One model: its metrics where there is gold, the histogram of its confidence, its class balance.
+
+    The class balance is the share of the rows given each class; of a multi-label model they need not sum to 1.
+    """
     metrics = {} if gold is None else classification_metrics(gold, probs_NK, names)
     counts, edges = np.histogram(probs_NK.max(axis=1), bins=HISTOGRAM_BINS, range=(0.0, 1.0))
-    chosen = np.bincount(probs_NK.argmax(axis=1), minlength=len(names)) / len(probs_NK)
+    if multi_label:
+        chosen = (probs_NK >= DECISION).mean(axis=0)
+    else:
+        chosen = np.bincount(probs_NK.argmax(axis=1), minlength=len(names)) / len(probs_NK)
     return {
         "rows": len(probs_NK),
         **{RENAMED.get(name, name): value for name, value in metrics.items() if name != "rows"},
@@ -53,7 +59,7 @@ def side(probs_NK: FloatArray, gold: IntArray | None, names: Sequence[str]) -> d
 
 def _gold_balance(gold: IntArray, names: Sequence[str]) -> dict[str, float]:
     counts = gold.sum(axis=0) if gold.ndim == 2 else np.bincount(gold, minlength=len(names))
-    return dict(zip(names, (counts / max(1, counts.sum())).tolist(), strict=True))
+    return dict(zip(names, (counts / len(gold)).tolist(), strict=True))
 
 
 def examples(
@@ -85,7 +91,7 @@ def _decision(probs_K: FloatArray, names: Sequence[str]) -> dict[str, Any]:
     return {"label": names[best], "score": float(probs_K[best])}
 
 
-def _gold_name(gold: Any, names: Sequence[str]) -> str:
+def _gold_name(gold: Any, names: Sequence[str]) -> str | list[str]:
     if np.ndim(gold) == 0:
         return names[int(gold)]
-    return ", ".join(names[k] for k in np.flatnonzero(gold)) or "none"
+    return [names[k] for k in np.flatnonzero(gold)]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import datetime
 import shlex
-import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,10 @@ from zsd.benchmark.measure import line_up, measure
 from zsd.benchmark.quality import compare, examples
 from zsd.config import BenchmarkConfig, LabelConfig
 from zsd.console import say
+from zsd.corpus import resolve_sources
 from zsd.distributed.cluster import connect
 from zsd.distributed.label import label
-from zsd.errors import ConfigError
+from zsd.errors import ConfigError, ZsdError
 from zsd.gold import read_gold
 from zsd.labels import DEFAULT_TEMPLATE, LabelSet
 from zsd.machine import available_cpus, describe_machine
@@ -70,8 +70,8 @@ def _labels(directory: Path, template: str) -> LabelSet:
 
 
 def _identity(config: BenchmarkConfig, teacher: str, labels: LabelSet, directory: Path) -> dict[str, Any]:
-    asked = {name: value for name, value in asdict(config).items() if name not in ("output", "model")}
-    asked |= {"data": list(config.data), "engines": list(config.engines)}
+    asked = {name: value for name, value in asdict(config).items() if name not in ("output", "model", "ray_address")}
+    asked |= {"data": [asdict(source) for source in resolve_sources(config.data)], "engines": list(config.engines)}
     return asked | {
         "teacher": teacher,
         "teacher_fingerprint": load_teacher(teacher, nli_classes=config.nli_classes).fingerprint,
@@ -104,7 +104,7 @@ def _measure_all(config: BenchmarkConfig, teacher: str, labels: LabelSet, direct
     overhead = None
     if config.ray_overhead:
         reference = next(one for one in contestants if one.kind == "teacher")
-        overhead = ray_overhead(reference, rows.texts[:OVERHEAD_ROWS])
+        overhead = _overhead(reference, rows.texts[:OVERHEAD_ROWS], config)
     names = labels.names
     return {
         "schema": 1,
@@ -140,7 +140,18 @@ def _mean_tokens(teacher: str, nli_classes: str | None, labels: LabelSet, texts:
     return float(pairs.lengths.mean())
 
 
-def ray_overhead(teacher: Contestant, texts: list[str]) -> dict[str, Any]:
+def _overhead(reference: Contestant, texts: list[str], config: BenchmarkConfig) -> dict[str, Any] | None:
+    folder = storage.join(config.output, FOLDER, "overhead")
+    try:
+        return ray_overhead(reference, texts, folder=folder, ray_address=config.ray_address)
+    except ZsdError as error:
+        say(f"benchmark: the Ray overhead is left out: {error}")
+        return None
+    finally:
+        storage.delete_folder(folder)
+
+
+def ray_overhead(teacher: Contestant, texts: list[str], *, folder: str, ray_address: str | None) -> dict[str, Any]:
     """`zsd label` with one actor against the bare engine on the same rows: bare, label, bare again.
 
     Both are rows/s of the teacher pass (of the manifest for `zsd label`: from the start of the first unit to the
@@ -149,36 +160,38 @@ def ray_overhead(teacher: Contestant, texts: list[str]) -> dict[str, Any]:
     Args:
         teacher: the engine to compare.
         texts: N texts; repeats are taken out, since `zsd label` would.
+        folder: where the label job may write; on a cluster, shared storage.
+        ray_address: see `zsd.distributed.cluster.connect`.
 
     Returns:
         ``rows``, ``bare_rows_per_second`` (mean of the two), ``label_rows_per_second`` and their ``ratio``.
     """
     texts = list(dict.fromkeys(texts))
-    connect(None)
+    connect(ray_address)
     process = Process(teacher)
     try:
         process.measure(texts[:64], least_seconds=0.0)
         say(f"benchmark: Ray overhead, {len(texts):,} rows: bare engine, zsd label with one actor, bare engine")
         before = process.measure(texts, least_seconds=0.0).rows_per_second
-        with tempfile.TemporaryDirectory(prefix="zsd-benchmark-") as scratch:
-            corpus = Path(scratch) / "corpus.parquet"
-            storage.write_table_atomic(corpus, pa.table({"text": texts}))
-            manifest = label(
-                LabelConfig(
-                    data=(str(corpus),),
-                    output=str(Path(scratch) / "label"),
-                    label=teacher.labels.names,
-                    template=teacher.labels.template,
-                    multi_label=teacher.labels.multi_label,
-                    teacher=teacher.model,
-                    nli_classes=teacher.nli_classes,
-                    engine=teacher.engine,
-                    precision=teacher.precision,
-                    cpu_actors=1,
-                    gpu_actors=0,
-                    cpus_per_actor=teacher.threads,
-                )
+        corpus = storage.join(folder, "corpus.parquet")
+        storage.write_table_atomic(corpus, pa.table({"text": texts}))
+        manifest = label(
+            LabelConfig(
+                data=(corpus,),
+                output=storage.join(folder, "label"),
+                label=teacher.labels.names,
+                template=teacher.labels.template,
+                multi_label=teacher.labels.multi_label,
+                teacher=teacher.model,
+                nli_classes=teacher.nli_classes,
+                engine=teacher.engine,
+                precision=teacher.precision,
+                cpu_actors=1,
+                gpu_actors=0,
+                cpus_per_actor=teacher.threads,
+                ray_address=ray_address,
             )
+        )
         after = process.measure(texts, least_seconds=0.0).rows_per_second
     finally:
         process.close()
@@ -203,7 +216,15 @@ def _label_job(output: str) -> dict[str, Any] | None:
 
 
 def _command(config: BenchmarkConfig) -> str:
-    words = ["zsd", "benchmark", "--model", config.model, "--data", *config.data, "--output", config.output]
-    if config.teacher:
-        words += ["--teacher", config.teacher]
+    """The command line that measures the same again, in a new directory."""
+    words = ["zsd", "benchmark"]
+    for one in fields(config):
+        value, flag = getattr(config, one.name), f"--{one.name.replace('_', '-')}"
+        if value == one.default:
+            continue
+        if isinstance(value, bool):
+            words.append(flag if value else flag.replace("--", "--no-", 1))
+        else:
+            words += [flag, *(value if isinstance(value, tuple) else [str(value)])]
+    words[words.index("--output") + 1] = f"{config.output}-again"
     return shlex.join(words)

@@ -22,6 +22,9 @@ LOGICAL_GPUS = "ZSD_LOGICAL_GPUS"
 """Environment variable: 1 lets GPU actors run on the processor, to exercise the GPU path where Ray's GPUs are only
 logical. Without it a GPU actor that finds no CUDA device is an error."""
 
+MOST_TRAIN_THREADS = 8
+"""Processor threads of a training worker at most."""
+
 JOB_VARIABLES = (LOGICAL_GPUS, "ZSD_CACHE", "HF_HUB_OFFLINE", "HF_HOME")
 
 
@@ -55,6 +58,8 @@ def connect(address: str | None) -> None:
                 )
         except (ConnectionError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
+            if address is None:
+                raise EngineError(f"Ray cannot start on this machine: {reason}") from None
             raise ConfigError(
                 f"no Ray cluster at {address!r} ({reason}): check --ray-address or $RAY_ADDRESS"
             ) from None
@@ -125,12 +130,12 @@ def pool_size(*, cpu_actors: int | None, gpu_actors: int | None, cpus_per_actor:
     Raises:
         ConfigError: more was asked for than the cluster has.
     """
-    have = ray.cluster_resources()
-    cpus, gpus = int(have.get("CPU", 0)), int(have.get("GPU", 0))
-    node_cpus = max((int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]), default=0)
+    nodes = _nodes()
+    cpus, gpus = (sum(column) for column in zip(*nodes, strict=True))
+    node_cpus = max(cpus for cpus, _ in nodes)
     threads = cpus_per_actor or max(1, min(4, node_cpus))
-    wanted_gpu = gpus if gpu_actors is None else gpu_actors
-    default_cpu = 0 if wanted_gpu else max(1, cpus // threads)
+    wanted_gpu = min(gpus, cpus) if gpu_actors is None else gpu_actors
+    default_cpu = 0 if wanted_gpu else max(1, sum(cpus // threads for cpus, _ in nodes))
     wanted_cpu = default_cpu if cpu_actors is None else cpu_actors
     if wanted_gpu > gpus or wanted_gpu + wanted_cpu * threads > cpus or threads > node_cpus:
         raise ConfigError(
@@ -147,14 +152,23 @@ def train_resources(workers: int) -> tuple[bool, int]:
     Raises:
         ConfigError: there are more workers than CPUs.
     """
-    have = ray.cluster_resources()
-    cpus, gpus = int(have.get("CPU", 0)), int(have.get("GPU", 0))
-    if workers > cpus:
-        raise ConfigError(
-            f"--num-workers {workers}: the cluster has only {cpus} CPUs: ask for at most that many workers"
-        )
-    use_gpu = gpus >= workers and os.environ.get(LOGICAL_GPUS) != "1"
-    return use_gpu, max(1, min(cpus // workers, 8))
+    nodes = _nodes()
+    use_gpu = sum(gpus for _, gpus in nodes) >= workers and os.environ.get(LOGICAL_GPUS) != "1"
+
+    def places(threads: int) -> int:
+        return sum(min(cpus // threads, gpus if use_gpu else workers) for cpus, gpus in nodes)
+
+    fitting = [threads for threads in range(1, MOST_TRAIN_THREADS + 1) if places(threads) >= workers]
+    if not fitting:
+        total = sum(cpus for cpus, _ in nodes)
+        raise ConfigError(f"--num-workers {workers}: the cluster has only {total} CPUs: ask for no more workers")
+    return use_gpu, fitting[-1]
+
+
+def _nodes() -> list[tuple[int, int]]:
+    """CPUs and GPUs of every node that is alive."""
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [(int(has.get("CPU", 0)), int(has.get("GPU", 0))) for has in alive]
 
 
 def run_tasks(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:

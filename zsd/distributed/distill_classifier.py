@@ -178,6 +178,7 @@ def _read_json(path: str) -> dict[str, Any]:
 
 
 def _move_aside(directory: Path) -> None:
+    directory = directory.resolve()
     if directory.is_dir() and any(directory.iterdir()):
         stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S")
         aside = directory.with_name(f"{directory.name}.before-{stamp}")

@@ -13,9 +13,14 @@ from zsd.config import BenchmarkConfig, DistillConfig, LabelConfig, RunConfig
 from zsd.distributed.benchmark import FOLDER, benchmark
 from zsd.distributed.label import label
 from zsd.distributed.train import distill
+from zsd.errors import ConfigError
+from zsd.gold import read_gold
 from zsd.shards import Store, read_json
-from zsd.student import CARD, STUDENT
+from zsd.student import CARD, STUDENT, parse_student
 from zsd.training_data import heldout_mask
+
+HELDOUT_ROWS = 1000
+"""Held-out rows to benchmark on where the user has no test rows."""
 
 SPEED_ROWS = 48
 """Rows of one timed run: enough for a ratio, few enough for a first try."""
@@ -37,7 +42,9 @@ def run(config: RunConfig, arguments: dict[str, Any]) -> dict[str, Any]:
     if not config.data:
         asked |= {"data": (str(sample_path("corpus.txt")),), "labels": str(sample_path("labels.txt"))}
         test, label_column = (str(sample_path("test.csv")),), "label"
-    label(LabelConfig(**asked))
+    labelling = LabelConfig(**asked)
+    _check(config, labelling, test, text_column, label_column)
+    label(labelling)
     distill(
         DistillConfig(
             soft_labels=config.output,
@@ -62,8 +69,30 @@ def run(config: RunConfig, arguments: dict[str, Any]) -> dict[str, Any]:
             speed_rows=SPEED_ROWS,
             engines=("torch:fp32", "torch:bf16"),
             ray_overhead=False,
+            ray_address=config.ray_address,
         )
     )
+
+
+def _check(
+    config: RunConfig, labelling: LabelConfig, test: tuple[str, ...], text_column: str, label_column: str
+) -> None:
+    """Find the mistakes in what the later jobs are given before the first one has run for hours."""
+    if not storage.resolve(config.output).is_local:
+        raise ConfigError(f"--output {config.output}: zsd run writes its report to a local or mounted folder only")
+    if config.student is not None:
+        parse_student(config.student)
+    labels = labelling.label_set()
+    if test:
+        read_gold(
+            test,
+            text_column=text_column,
+            label_column=label_column,
+            names=labels.names,
+            multi_label=labels.multi_label,
+            limit=HELDOUT_ROWS,
+            required=False,
+        )
 
 
 def _write_heldout(output: str) -> str:
@@ -71,7 +100,10 @@ def _write_heldout(output: str) -> str:
     file = storage.join(output, FOLDER, "heldout.parquet")
     if not storage.exists(file):
         fraction = read_json(storage.join(output, STUDENT, CARD))["heldout"]["fraction"]
-        rows = Store(output).read(["id", "text"])
-        mask = heldout_mask(rows["id"].to_pylist(), fraction)
-        storage.write_table_atomic(file, rows.filter(pa.array(mask)))
+        kept: list[pa.Table] = []
+        for rows in Store(output).tables(["id", "text"]):
+            kept.append(rows.filter(pa.array(heldout_mask(rows["id"].to_pylist(), fraction))))
+            if sum(len(table) for table in kept) >= HELDOUT_ROWS:
+                break
+        storage.write_table_atomic(file, pa.concat_tables(kept))
     return file

@@ -15,7 +15,7 @@ from ray.train.torch import TorchTrainer
 from ray.util.queue import Empty, Queue
 
 from zsd import errors, storage
-from zsd.assets import BUNDLED_TEACHER, bundled_teacher_path
+from zsd.assets import BUNDLED_TEACHER
 from zsd.config import DistillConfig
 from zsd.console import duration, say
 from zsd.distributed.cluster import connect, own_error, train_resources
@@ -31,7 +31,7 @@ from zsd.student import (
     build_student,
     parse_student,
 )
-from zsd.teachers.nli import absolute_checkpoint
+from zsd.teachers.nli import absolute_checkpoint, teacher_checkpoint
 
 WORKER_RETRIES = 3
 """Times that training goes on from its last checkpoint after a worker has died."""
@@ -70,7 +70,7 @@ def _run(task: TrainTask, store: Store, config: DistillConfig) -> None:
     labels = store.manifest["labels"]
     build_student(
         parse_student(task.student),
-        teacher=task.teacher,
+        teacher=teacher_checkpoint(task.teacher),
         names=labels["names"],
         multi_label=labels["multi_label"],
         seed=int(task.arguments.get("seed", 0)),
@@ -100,7 +100,7 @@ def _task(config: DistillConfig, store: Store, arguments: dict[str, Any]) -> Tra
         student=absolute_checkpoint(
             config.student or (DEFAULT_LAYERS_STUDENT if bundled else DEFAULT_CHECKPOINT_STUDENT)
         ),
-        teacher=str(bundled_teacher_path()) if bundled else teacher,
+        teacher=teacher,
         heldout_fraction=config.heldout_fraction,
         freeze_embeddings=config.freeze_embeddings,
         arguments=arguments,

@@ -22,7 +22,7 @@ from zsd.distributed.cluster import placement_here
 from zsd.errors import ConfigError, InputError
 from zsd.shards import Store, write_json
 from zsd.student import CARD, STUDENT, build_student, parse_student, quiet_transformers, save_student
-from zsd.teachers.nli import one_line
+from zsd.teachers.nli import one_line, teacher_checkpoint
 from zsd.training import default_training_arguments, make_trainer
 from zsd.training_data import build_datasets
 
@@ -37,7 +37,7 @@ class TrainTask:
         store: output directory of the label job.
         output: the distill job's output directory.
         student: what `zsd.student.parse_student` reads.
-        teacher: checkpoint to cut a ``layers:`` student from.
+        teacher: ``bundled`` or the checkpoint to cut a ``layers:`` student from.
         heldout_fraction: share of rows held out.
         freeze_embeddings: None: for ``layers:`` students only.
         arguments: transformers `TrainingArguments` the user gave.
@@ -84,7 +84,7 @@ def _train(task: TrainTask) -> None:
     spec = parse_student(task.student)
     model, tokenizer = build_student(
         spec,
-        teacher=task.teacher,
+        teacher=teacher_checkpoint(task.teacher),
         names=labels["names"],
         multi_label=labels["multi_label"],
         seed=int(task.arguments.get("seed", 0)),

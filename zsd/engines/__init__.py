@@ -6,9 +6,6 @@ from zsd.engines.base import Engine, Placement
 from zsd.errors import ConfigError
 from zsd.teachers.nli import NLITeacher
 
-ENGINES = ("torch", "deepsparse")
-PRECISIONS = {"torch": ("fp32", "bf16"), "deepsparse": ("fp32",)}
-
 
 def load_engine(name: str, teacher: NLITeacher, placement: Placement, precision: str = "fp32") -> Engine:
     """Load a teacher's weights into an engine.
@@ -28,4 +25,4 @@ def load_engine(name: str, teacher: NLITeacher, placement: Placement, precision:
         from zsd.engines.deepsparse import DeepSparseEngine
 
         return DeepSparseEngine(teacher, placement, precision)
-    raise ConfigError(f"there is no engine {name!r}: use one of auto, {', '.join(ENGINES)}")
+    raise ConfigError(f"there is no engine {name!r}: use one of auto, torch, deepsparse")

@@ -13,7 +13,12 @@ _VALUE_WIDTH = 9
 
 def summary_table(benchmark: dict[str, Any]) -> str:
     """Lines of a label, a value and its unit, all of one width; what was not measured is left out."""
-    lines = [*_label_lines(benchmark), *_speed_lines(benchmark), *_quality_lines(benchmark)]
+    lines = [
+        *_label_lines(benchmark),
+        *_speed_lines(benchmark),
+        *_overhead_lines(benchmark),
+        *_quality_lines(benchmark),
+    ]
     return "\n".join(f"{name:<{_LABEL_WIDTH}}{value:>{_VALUE_WIDTH}}  {unit}" for name, value, unit in lines)
 
 
@@ -36,6 +41,15 @@ def _speed_lines(benchmark: dict[str, Any]) -> list[tuple[str, str, str]]:
         who = f"{best['kind']} against {clip(against['name'], 40)}"
         lines.append(("speed-up", factor(best["speedup"]).replace("×", ""), f"times ({who})"))
     return lines
+
+
+def _overhead_lines(benchmark: dict[str, Any]) -> list[tuple[str, str, str]]:
+    overhead = benchmark.get("ray_overhead")
+    if overhead is None:
+        return []
+    label, bare = number(overhead["label_rows_per_second"]), number(overhead["bare_rows_per_second"])
+    share = percent(overhead["ratio"]).partition(NBSP)[0]
+    return [("zsd label", share, f"% of the bare engine ({label} against {bare} rows/s, one actor)")]
 
 
 def _quality_lines(benchmark: dict[str, Any]) -> list[tuple[str, str, str]]:

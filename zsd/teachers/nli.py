@@ -110,7 +110,7 @@ def load_teacher(name: str, *, max_length: int | None = None, nli_classes: str |
     Raises:
         TeacherError: nothing is there, it is not an NLI model, it has no fast tokenizer, or max_length is too large.
     """
-    path = str(bundled_teacher_path()) if name == BUNDLED_TEACHER else name
+    path = teacher_checkpoint(name)
     if not Path(path).is_dir():
         path = _download(path)
     if not any((Path(path) / file).is_file() for file in TOKENIZER_FILES):
@@ -156,6 +156,11 @@ def class_columns(config: Any) -> dict[str, int]:
             "trusted: correct the one that is wrong"
         )
     return by_name
+
+
+def teacher_checkpoint(name: str) -> str:
+    """Where ``bundled`` lies on this node; any other name as it is."""
+    return str(bundled_teacher_path()) if name == BUNDLED_TEACHER else name
 
 
 def absolute_checkpoint(name: str) -> str:

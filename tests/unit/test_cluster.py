@@ -1,0 +1,48 @@
+"""How many actors and workers fit: nodes as Ray reports them, no cluster needed."""
+
+import pytest
+import ray
+
+from zsd.distributed.cluster import pool_size, train_resources
+from zsd.errors import ConfigError
+
+
+def nodes(monkeypatch: pytest.MonkeyPatch, *sizes: tuple[int, int]) -> None:
+    reported = [{"Alive": True, "Resources": {"CPU": float(cpus), "GPU": float(gpus)}} for cpus, gpus in sizes]
+    dead = {"Alive": False, "Resources": {"CPU": 64.0}}
+    monkeypatch.setattr(ray, "nodes", lambda: [*reported, dead])
+
+
+def test_a_training_worker_fits_one_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes(monkeypatch, (2, 0), (2, 0))
+    assert train_resources(1) == (False, 2)
+    assert train_resources(2) == (False, 2)
+    assert train_resources(3) == (False, 1)
+    with pytest.raises(ConfigError, match="only 4 CPUs"):
+        train_resources(5)
+    nodes(monkeypatch, (5, 0), (5, 0))
+    assert train_resources(3) == (False, 2)
+
+
+def test_training_uses_gpus_where_there_is_one_for_each_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ZSD_LOGICAL_GPUS", raising=False)
+    nodes(monkeypatch, (8, 1), (8, 1))
+    assert train_resources(2) == (True, 8)
+    assert train_resources(3)[0] is False
+
+
+def test_actors_fill_nodes_not_totals(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes(monkeypatch, (6, 0), (6, 0))
+    size = pool_size(cpu_actors=None, gpu_actors=None, cpus_per_actor=None, units=100)
+    assert (size.cpu_actors, size.gpu_actors, size.cpus_per_actor) == (2, 0, 4)
+    assert pool_size(cpu_actors=None, gpu_actors=None, cpus_per_actor=None, units=1).actors == 1
+
+
+def test_gpu_actors_only_unless_both_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes(monkeypatch, (4, 8))
+    size = pool_size(cpu_actors=None, gpu_actors=None, cpus_per_actor=None, units=100)
+    assert (size.cpu_actors, size.gpu_actors) == (0, 4)
+    both = pool_size(cpu_actors=2, gpu_actors=2, cpus_per_actor=1, units=100)
+    assert (both.cpu_actors, both.gpu_actors) == (2, 2)
+    with pytest.raises(ConfigError, match="4 CPUs and 8 GPUs"):
+        pool_size(cpu_actors=3, gpu_actors=2, cpus_per_actor=1, units=100)
