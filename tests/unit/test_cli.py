@@ -31,15 +31,8 @@ FLAGS = {
     "predict": CORPUS | {"--model", "--precision"},
     "benchmark": {
         *("--model", "--data", "--output", "--teacher", "--template", "--nli-classes", "--text-column"),
-        *(
-            "--label-column",
-            "--limit",
-            "--speed-rows",
-            "--rounds",
-            "--engines",
-            "--ray-address --ray-overhead",
-            "--no-ray-overhead",
-        ),
+        *("--label-column", "--limit", "--speed-rows", "--rounds", "--engines", "--ray-overhead", "--no-ray-overhead"),
+        "--ray-address",
     },
 }
 """The command line is a contract: taking a flag away breaks those who use it."""

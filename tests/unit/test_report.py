@@ -435,7 +435,7 @@ def test_wilson_interval_holds_its_proportion(case: tuple[int, int]) -> None:
 def test_summary_is_short_and_aligned() -> None:
     lines = summary_table(fake_benchmark()).splitlines()
     assert [line.split()[0] for line in lines] == [
-        "labelled", "pipeline", "teacher", "student", "speed-up", "accuracy", "accuracy", "agreement",
+        "labelled", "pipeline", "teacher", "student", "speed-up", "Ray", "accuracy", "accuracy", "agreement",
     ]  # fmt: skip
     assert {line[25:27] for line in lines} == {"  "}
     assert max(map(len, lines)) <= 100

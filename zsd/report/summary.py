@@ -49,7 +49,7 @@ def _overhead_lines(benchmark: dict[str, Any]) -> list[tuple[str, str, str]]:
         return []
     label, bare = number(overhead["label_rows_per_second"]), number(overhead["bare_rows_per_second"])
     share = percent(overhead["ratio"]).partition(NBSP)[0]
-    return [("zsd label", share, f"% of the bare engine ({label} against {bare} rows/s, one actor)")]
+    return [("Ray", share, f"% of the bare engine ({label} against {bare} rows/s, zsd label with one actor)")]
 
 
 def _quality_lines(benchmark: dict[str, Any]) -> list[tuple[str, str, str]]:
