@@ -1,10 +1,11 @@
-"""Premises and hypotheses tokenized once each, assembled into pairs, batched by length under a token budget.
+"""Premises and hypotheses tokenized once each, assembled into pairs.
 
 A naive zero-shot pass tokenizes every premise K times and every hypothesis N times and pads to the longest of
 whatever happens to stand together. Here each text is tokenized once, the N x K pairs are cut from the two lists
-of token ids, sorted by length, and batched so that a batch holds at most a budget of padded tokens.
+of token ids; `zsd.planning` says which of them run together.
 
-Legend: N rows, K labels, P = N * K pairs (pair p is row p // K, label p % K), B pairs in a batch, L tokens.
+Legend: N rows, K labels, W premises (N, and more where long texts are windowed), P = W * K pairs (pair p is premise
+p // K, label p % K), B pairs in a batch, L tokens.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from zsd.errors import TeacherError
+from zsd.ragged import Ragged, spans
+from zsd.windows import window_starts
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
@@ -111,52 +114,80 @@ def _prove(tokenizer: Any, layout: PairLayout) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class PairSet:
-    """P = N * K pairs over N tokenized premises and K tokenized hypotheses; nothing is stored per pair but a length.
+    """P = W * K pairs over W tokenized premises and K tokenized hypotheses; nothing is stored per pair but a length.
 
     Attributes:
-        premises: N arrays of token ids, without special tokens, of a long text only what may be used.
-        hypotheses: K arrays of token ids, without special tokens.
+        premises: W lists of token ids, without special tokens, of a long text only what may be used. W = N, but that
+            every window of a text that is windowed is a premise of its own.
+        tails: K lists of token ids: what follows the premise, that is middle, hypothesis and suffix.
+        tail_types: token types of the tails, in their order.
+        rows: [W] the row each premise belongs to, ascending.
         lengths: [P] tokens of each pair after truncation of the premise, special tokens included.
         truncated: rows of which at least one pair was cut.
+        windowed: rows that are scored in more than one window.
     """
 
     layout: PairLayout
-    premises: list[IntArray]
-    hypotheses: list[IntArray]
+    premises: Ragged
+    tails: Ragged
+    tail_types: IntArray
+    rows: IntArray
     lengths: IntArray
     max_length: int
     truncated: int
+    windowed: int
 
     @classmethod
     def build(
-        cls, tokenizer: Any, layout: PairLayout, premises: Sequence[str], hypotheses: Sequence[str], *, max_length: int
+        cls,
+        tokenizer: Any,
+        layout: PairLayout,
+        premises: Sequence[str],
+        hypotheses: Sequence[str],
+        *,
+        max_length: int,
+        windows: bool = False,
     ) -> PairSet:
         """Tokenize each premise and each hypothesis once.
 
-        Only the premise is cut where a pair is longer than ``max_length``.
+        Only the premise is cut where a pair is longer than ``max_length``. With `windows` a premise that does not fit
+        beside every hypothesis is split instead, into windows that do (`zsd.windows`).
 
         Raises:
             TeacherError: a hypothesis alone leaves no room for any token of a premise.
         """
         hypothesis_ids, hypothesis_K = _encode(tokenizer, hypotheses, slice(None))
         room_K = max_length - layout.special_tokens - hypothesis_K
-        if room_K.min() < 1:
+        room = int(room_K.min())
+        if room < 1:
             longest = hypotheses[int(room_K.argmin())]
             raise TeacherError(
                 f"hypothesis {longest[:80]!r} has {hypothesis_K.max()} tokens and leaves no room for a text within "
                 f"{max_length}: shorten the class name or the template, or raise --max-length"
             )
-        useful = slice(-max_length, None) if layout.cut_left else slice(max_length)
+        useful = slice(None) if windows else slice(-max_length, None) if layout.cut_left else slice(max_length)
         premise_ids, premise_N = _encode(tokenizer, premises, useful)
-        kept_NK = np.minimum(premise_N[:, None], room_K[None, :])
-        lengths_NK = kept_NK + hypothesis_K[None, :] + layout.special_tokens
+        whole = Ragged.of(premise_ids)
+        rows, cut = _windows(whole, room) if windows else (np.arange(len(whole)), whole)
+        kept_WK = np.minimum((cut.counts if windows else premise_N)[:, None], room_K[None, :])
+        lengths_WK = kept_WK + hypothesis_K[None, :] + layout.special_tokens
+        long = int((premise_N > room).sum())
+        tails = [np.array([*layout.middle, *ids, *layout.suffix], dtype=np.int64) for ids in hypothesis_ids]
+        middle, second, suffix = layout.types[2:]
+        tail_types = [
+            np.repeat([middle, second, suffix], [len(layout.middle), len(ids), len(layout.suffix)])
+            for ids in hypothesis_ids
+        ]
         return cls(
             layout=layout,
-            premises=premise_ids,
-            hypotheses=hypothesis_ids,
-            lengths=lengths_NK.reshape(-1),
+            premises=cut,
+            tails=Ragged.of(tails),
+            tail_types=np.concatenate(tail_types),
+            rows=rows,
+            lengths=lengths_WK.reshape(-1),
             max_length=max_length,
-            truncated=int((kept_NK < premise_N[:, None]).any(axis=1).sum()),
+            truncated=0 if windows else long,
+            windowed=long if windows else 0,
         )
 
     def __len__(self) -> int:
@@ -174,31 +205,39 @@ class PairSet:
             ``input_ids``, ``attention_mask`` and, where the model takes them, ``token_type_ids``, each [B, L] int64.
         """
         layout, filled = self.layout, len(pairs)
-        ids_BL = np.full((rows or filled, length), layout.pad_id, dtype=np.int64)
-        types_BL = np.zeros_like(ids_BL)
         before = len(layout.prefix)
+        window_B, label_B = np.divmod(pairs, len(self.tails))
+        tail_B = self.tails.counts[label_B]
+        kept_B = self.lengths[pairs] - before - tail_B
+        skipped_B = self.premises.counts[window_B] - kept_B if layout.cut_left else 0
+        # All tokens of the batch at once, without a loop over pairs: this has to keep up with a GPU.
+        firsts = spans(np.arange(filled) * length + before, kept_B)
+        seconds = spans(np.arange(filled) * length + before + kept_B, tail_B)
+        tails = spans(self.tails.starts[label_B], tail_B)
+        ids_BL = np.full((rows or filled, length), layout.pad_id, dtype=np.int64)
         ids_BL[:, :before] = layout.prefix
-        # Slice by slice and not array by array: this loop has to keep up with a GPU.
-        for b, (row, label) in enumerate(zip(*np.divmod(pairs, len(self.hypotheses)), strict=True)):
-            hypothesis, total = self.hypotheses[label], int(self.lengths[pairs[b]])
-            after = total - len(layout.suffix)
-            second = after - len(hypothesis)
-            first = second - len(layout.middle)
-            ids, types = ids_BL[b], types_BL[b]
-            ids[before:first] = self._kept(self.premises[row], first - before)
-            ids[first:second], ids[second:after], ids[after:total] = layout.middle, hypothesis, layout.suffix
-            if any(layout.types):
-                types[:before], types[before:first], types[first:second] = layout.types[:3]
-                types[second:after], types[after:total] = layout.types[3:]
+        ids_BL.reshape(-1)[firsts] = self.premises.values[spans(self.premises.starts[window_B] + skipped_B, kept_B)]
+        ids_BL.reshape(-1)[seconds] = self.tails.values[tails]
         mask_BL = np.zeros_like(ids_BL)
         mask_BL[:filled] = np.arange(length) < self.lengths[pairs][:, None]
-        for array_BL in (ids_BL, types_BL, mask_BL):
+        arrays = {"input_ids": ids_BL, "attention_mask": mask_BL}
+        if "token_type_ids" in layout.inputs:
+            types_BL = np.zeros_like(ids_BL)
+            types_BL[:, :before] = layout.types[0]
+            types_BL.reshape(-1)[firsts] = layout.types[1]
+            types_BL.reshape(-1)[seconds] = self.tail_types[tails]
+            arrays["token_type_ids"] = types_BL
+        for array_BL in arrays.values():
             array_BL[filled:] = array_BL[0]
-        arrays = {"input_ids": ids_BL, "token_type_ids": types_BL, "attention_mask": mask_BL}
         return {name: arrays[name] for name in layout.inputs if name in arrays}
 
-    def _kept(self, premise: IntArray, room: int) -> IntArray:
-        return premise[len(premise) - room :] if self.layout.cut_left else premise[:room]
+
+def _windows(texts: Ragged, room: int) -> tuple[IntArray, Ragged]:
+    """The row of every window, and the windows, which share the texts' tokens."""
+    offsets = [np.array(window_starts(int(count), room), dtype=np.int64) for count in texts.counts]
+    rows = np.repeat(np.arange(len(texts)), [len(one) for one in offsets])
+    starts = np.concatenate([np.empty(0, dtype=np.int64), *offsets]) + texts.starts[rows]
+    return rows, Ragged(values=texts.values, starts=starts, counts=np.minimum(texts.counts[rows], room))
 
 
 def _encode(tokenizer: Any, texts: Sequence[str], keep: slice) -> tuple[list[IntArray], IntArray]:
@@ -214,61 +253,3 @@ def _encode(tokenizer: Any, texts: Sequence[str], keep: slice) -> tuple[list[Int
             kept.append(np.array(ids[keep], dtype=np.int64))
             counts.append(len(ids))
     return kept, np.array(counts, dtype=np.int64)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Batch:
-    """One call of an engine: which pairs, and the shape they are padded to."""
-
-    pairs: IntArray
-    rows: int
-    length: int
-
-
-def plan_batches(
-    lengths: IntArray, *, token_budget: int, buckets: Sequence[int] | None = None, max_length: int | None = None
-) -> list[Batch]:
-    """Batches over pairs sorted by length, longest first, each of at most ``token_budget`` padded tokens.
-
-    Longest first: memory peaks on the first batch, so a budget that is too large fails at once and not after an hour.
-    A batch that is not full takes pairs of the next shorter bucket rather than repeats: only the last one is filled up.
-
-    Args:
-        lengths: [P] tokens of each pair.
-        token_budget: most padded tokens (B * L) of a batch; a pair longer than it goes alone.
-        buckets: the only lengths to pad to, for engines with fixed shapes; every batch of a length then has the same
-            number of rows, the last one filled up. None: pad to the longest pair, rounded up to 8.
-        max_length: most tokens the model takes, which the rounding keeps to.
-
-    Returns:
-        batches that together hold every pair exactly once.
-
-    Raises:
-        ValueError: a pair is longer than the longest bucket.
-    """
-    order = np.argsort(-lengths, kind="stable")
-    if buckets is None:
-        padded = -(-lengths // 8) * 8
-        if max_length is not None:
-            # A position table may end at any number: the pad tokens must not reach past it.
-            padded = np.maximum(np.minimum(padded, max_length), lengths)
-    else:
-        sizes = np.array(sorted(buckets), dtype=np.int64)
-        if len(lengths) and lengths.max() > sizes[-1]:
-            raise ValueError(f"a pair of {lengths.max()} tokens does not fit the longest bucket, {sizes[-1]}")
-        padded = sizes[np.searchsorted(sizes, lengths)]
-    batches: list[Batch] = []
-    start = 0
-    while start < len(order):
-        length = int(padded[order[start]])
-        rows = max(1, token_budget // length)
-        pairs = order[start : start + rows]
-        batches.append(Batch(pairs=pairs, rows=len(pairs) if buckets is None else rows, length=length))
-        start += len(pairs)
-    return batches
-
-
-def padding_waste(lengths: IntArray, batches: Sequence[Batch]) -> float:
-    """Share of the computed tokens that are padding, in [0, 1)."""
-    computed = sum(batch.rows * batch.length for batch in batches)
-    return 1.0 - float(lengths.sum()) / computed if computed else 0.0

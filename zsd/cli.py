@@ -18,7 +18,15 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import zsd
-from zsd.config import BenchmarkConfig, DistillConfig, EvaluateConfig, LabelConfig, PredictConfig, RunConfig
+from zsd.compile_config import CompileConfig
+from zsd.config import (
+    BenchmarkConfig,
+    DistillConfig,
+    EvaluateConfig,
+    LabelConfig,
+    PredictConfig,
+    RunConfig,
+)
 from zsd.console import report_error, say
 from zsd.errors import ConfigError, OutputError, ZsdError
 from zsd.job_file import TRAINING, job_options, read_job_file, run_options
@@ -69,6 +77,7 @@ def build_parser() -> Parser:
     _add(commands, "evaluate", EvaluateConfig, _evaluate, "a student against gold labels")
     _add(commands, "predict", PredictConfig, _predict, "a corpus through a student")
     _add(commands, "benchmark", BenchmarkConfig, _benchmark, "what was gained: speed, quality, memory, as a report")
+    _add(commands, "compile", CompileConfig, _compile, "a sparse or int8 form of an NLI teacher, with its card")
     about = "is a store what its manifest says?"
     verify = commands.add_parser("verify", help=about, description=about)
     verify.add_argument("store", metavar="DIR", help="output directory of zsd label or zsd predict")
@@ -196,6 +205,15 @@ def _benchmark(options: argparse.Namespace, rest: list[str]) -> int:
 
     with _figures(options.json) as report:
         report(benchmark(config))
+    return 0
+
+
+def _compile(options: argparse.Namespace, rest: list[str]) -> int:
+    config = _config(options, CompileConfig, "compile")
+    from zsd.compile.job import compile_teacher
+
+    with _figures(options.json) as report:
+        report(compile_teacher(config))
     return 0
 
 

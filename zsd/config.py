@@ -8,12 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from zsd.assets import BUNDLED_TEACHER
+from zsd.engines.registry import ENGINE_NAMES, PRECISIONS, precisions_of
 from zsd.errors import ConfigError
 from zsd.labels import DEFAULT_TEMPLATE, LabelSet, read_label_file
 from zsd.options import Options, option
 
-ENGINES = ("torch", "deepsparse")
-PRECISIONS = ("fp32", "bf16")
+STUDENT_PRECISIONS = ("fp32", "bf16")
+"""What a student is run in, always by torch."""
 MODEL_HELP = "student: a checkpoint directory, or the output directory of zsd distill"
 OUTPUT_HELP = "output directory (new, or of this same job to resume it)"
 RAY_HELP = "Ray cluster to use (default: $RAY_ADDRESS, else one started here)"
@@ -66,7 +67,12 @@ class LabelConfig(CorpusConfig):
     )
     nli_classes: str | None = option(NLI_HELP, None, metavar="NAME,NAME")
     max_length: int | None = option("most tokens of a premise/hypothesis pair (default: the teacher's limit)", None)
-    engine: str = option("what runs the teacher", "auto", choices=("auto", *ENGINES))
+    long_text: str = option(
+        "a text longer than that: cut it, or score it in overlapping windows",
+        "truncate",
+        choices=("truncate", "window"),
+    )
+    engine: str = option("what runs the teacher", "auto", choices=("auto", *ENGINE_NAMES))
     precision: str | None = option(
         "numbers it computes with (default: fp32; with --engine auto, whichever agrees and is fastest)",
         None,
@@ -79,6 +85,10 @@ class LabelConfig(CorpusConfig):
         self._at_least(1, "max_length")
         self._check(self.temperature > 0, "temperature", f"{self.temperature}: it must be above 0")
         self._check(0 <= self.min_agreement <= 1, "min_agreement", f"{self.min_agreement}: it must be from 0 to 1")
+        if self.engine != "auto" and self.precision is not None:
+            known = precisions_of(self.engine)
+            told = f"{self.precision!r}: the {self.engine} engine has {', '.join(known)}"
+            self._check(self.precision in known, "precision", told)
 
     def _check_corpus(self) -> None:
         super()._check_corpus()
@@ -142,7 +152,7 @@ class PredictConfig(CorpusConfig):
     """`zsd predict`: a corpus through a student."""
 
     model: str = option(MODEL_HELP, metavar="DIR")
-    precision: str = option("fp32, or bf16 where the processor computes it fast", "fp32", choices=PRECISIONS)
+    precision: str = option("fp32, or bf16 where the processor computes it fast", "fp32", choices=STUDENT_PRECISIONS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,11 +176,18 @@ class BenchmarkConfig(Options):
     limit: int | None = option("use only the first N rows for quality", 1000)
     speed_rows: int = option("rows of one speed measurement", 200)
     rounds: int = option("speed measurements of each contestant, in turn; the median counts", 3)
+    round_seconds: float = option("most seconds of one of them; who needs longer is timed on the rows it did", 30.0)
     engines: tuple[str, ...] = option(
-        "teacher engines to time",
-        ("torch:fp32", "torch:bf16", "deepsparse:fp32"),
+        "teacher engines to time (default: all that this machine and the teacher admit)",
+        (),
         metavar="ENGINE:PRECISION",
     )
+    compiled: tuple[str, ...] = option(
+        "compiled forms of the teacher to time beside it: directories made by zsd compile, or bundled-sparse",
+        (),
+        metavar="DIR_OR_NAME",
+    )
+    min_agreement: float = option("top-1 agreement with fp32 torch from which an engine counts as admitted", 0.99)
     ray_address: str | None = option("Ray cluster to use (default: $RAY_ADDRESS, else one started here)", None)
     ray_overhead: bool = option("also time zsd label with one actor against the bare engine", True)
 
@@ -178,11 +195,14 @@ class BenchmarkConfig(Options):
         super().__post_init__()
         self._check(len(self.data) > 0, "data", "empty: name the rows to measure on")
         self._at_least(1, "limit", "speed_rows", "rounds")
+        self._check(self.round_seconds > 0, "round_seconds", f"{self.round_seconds}: it must be above 0")
+        self._check(0 <= self.min_agreement <= 1, "min_agreement", f"{self.min_agreement}: it must be from 0 to 1")
         for one in self.engines:
             engine, _, precision = one.partition(":")
-            known = engine in ENGINES and precision in PRECISIONS
-            told = f"{one!r}: write ENGINE:PRECISION, of {', '.join(ENGINES)} and {', '.join(PRECISIONS)}"
-            self._check(known, "engines", told)
+            told = f"{one!r}: write ENGINE:PRECISION, of {', '.join(ENGINE_NAMES)} and {', '.join(PRECISIONS)}"
+            self._check(engine in ENGINE_NAMES and precision in PRECISIONS, "engines", told)
+            known = precisions_of(engine, "cpu")
+            self._check(precision in known, "engines", f"{one!r}: on a CPU the {engine} engine has {', '.join(known)}")
 
 
 @dataclass(frozen=True, kw_only=True)

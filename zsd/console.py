@@ -39,6 +39,9 @@ class Progress:
         done: rows that were done before this run.
         every: seconds between lines (default: 5 on a terminal, 10 in a log).
         clock: seconds since the epoch.
+
+    Attributes:
+        detail: what the line says after the speed; empty unless somebody sets it.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Progress:
         self.verb, self.total, self.done, self.clock = verb, total, done, clock
         self.every = every if every is not None else 5.0 if sys.stderr.isatty() else 10.0
         self.before = done
+        self.detail = ""
         self.started = self.shown = clock()
 
     def add(self, rows: int, *, started: float) -> None:
@@ -67,7 +71,11 @@ class Progress:
 
     def line(self) -> str:
         """The line as it would be printed now."""
-        speed = (self.done - self.before) / max(1e-9, self.clock() - self.started)
+        speed = self.rows_per_second()
         left = f", {duration((self.total - self.done) / speed)} left" if speed and self.done < self.total else ""
         share = 100 * self.done / max(1, self.total)
-        return f"{self.verb}: {self.done:,} of {self.total:,} rows ({share:.0f}%), {speed:,.1f} rows/s{left}"
+        return f"{self.verb}: {self.done:,} of {self.total:,} rows ({share:.0f}%), {speed:,.1f} rows/s{self.detail}{left}"
+
+    def rows_per_second(self) -> float:
+        """Rows of this run over the time since its first began."""
+        return (self.done - self.before) / max(1e-9, self.clock() - self.started)

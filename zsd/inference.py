@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from zsd.batching import padding_waste, plan_batches
+from zsd.planning import padding_waste, plan_batches
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]

@@ -3,7 +3,8 @@
 ::
 
     output = "out"      where label, distill and benchmark write, and find what the one before has written
-    [label]             the fields of the job's configuration; so too [distill], [evaluate], [predict], [benchmark]
+    [label]             the fields of the job's configuration; so too [distill], [evaluate], [predict], [benchmark],
+                        [compile]
     [training]          any field of transformers TrainingArguments
 
 A flag given on the command line wins. An unknown table or key is an error that names the nearest valid one.
@@ -17,7 +18,15 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from zsd.config import BenchmarkConfig, DistillConfig, EvaluateConfig, LabelConfig, PredictConfig, RunConfig
+from zsd.compile_config import CompileConfig
+from zsd.config import (
+    BenchmarkConfig,
+    DistillConfig,
+    EvaluateConfig,
+    LabelConfig,
+    PredictConfig,
+    RunConfig,
+)
 from zsd.errors import ConfigError
 from zsd.options import Options, nearest
 
@@ -28,6 +37,7 @@ TABLES: dict[str, type[Options]] = {
     "evaluate": EvaluateConfig,
     "predict": PredictConfig,
     "benchmark": BenchmarkConfig,
+    "compile": CompileConfig,
 }
 FROM_OUTPUT = {
     "label": ("output",),
@@ -35,6 +45,7 @@ FROM_OUTPUT = {
     "evaluate": ("model",),
     "predict": ("model",),
     "benchmark": ("output", "model"),
+    "compile": (),
 }
 """Options that are the ``output`` at the top where their table does not say otherwise."""
 IN_RUN = {("benchmark", "data"): "test", ("benchmark", "label_column"): "label_column"}

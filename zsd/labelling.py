@@ -1,26 +1,30 @@
 """One unit of labelling: read its rows, run the teacher, commit the soft labels.
 
-A plain callable: loads the teacher when made, knows nothing of Ray. Legend: N rows, K labels.
+A plain callable: loads the teacher when made, knows nothing of Ray. Two threads may call it: while one unit is in the
+engine, the next can be read, tokenized and cut into batches, and the one before committed. Legend: N rows, K labels.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from zsd import storage
-from zsd.engines import load_engine
+from zsd.buckets import LengthSample
 from zsd.engines.base import Placement
-from zsd.engines.select import SAMPLE_ROWS, Trial, choose_engine
+from zsd.engines.choice import choice_name, one_at_a_time, read_choice, write_choice
+from zsd.engines.select import SAMPLE_ROWS, choose_engine, load_scorer
+from zsd.engines.trial import Trial
 from zsd.labels import LabelSet
-from zsd.shards import SOFT_LABELS, Unit, UnitRecord, commit_unit, read_unit, soft_label_schema, vectors, write_json
+from zsd.shards import SOFT_LABELS, Unit, UnitRecord, commit_unit, read_unit, soft_label_schema, vectors
 from zsd.soft_labels import soft_labels
-from zsd.teachers.nli import load_teacher
+from zsd.teachers.nli import NLITeacher, load_teacher
 from zsd.teachers.scoring import Scorer, Scores
 
 SAMPLE_UNITS = 8
@@ -39,8 +43,10 @@ class LabelTask:
         max_length: most tokens of a pair.
         temperature: of the soft labels.
         engine: engine name or ``auto``.
-        precision: ``fp32``, ``bf16`` or None: fp32 for a named engine, any that agrees for ``auto``.
+        precision: ``fp32``, ``bf16``, ... or None: fp32 for a named engine, any that agrees for ``auto``.
         min_agreement: for ``auto``.
+        long_text: ``truncate`` or ``window``; see `zsd.windows`.
+        lengths: of the pairs of the whole job.
         sample: units on whose first rows ``auto`` measures; see `sample_units`.
         pairs: pairs that one actor may expect.
     """
@@ -54,6 +60,8 @@ class LabelTask:
     engine: str
     precision: str | None
     min_agreement: float
+    long_text: str
+    lengths: LengthSample
     sample: tuple[Unit, ...]
     pairs: int
 
@@ -68,6 +76,17 @@ def sample_units(units: Sequence[Unit]) -> tuple[Unit, ...]:
     return tuple(units[:: max(1, len(units) // count)][:count])
 
 
+def sample_texts(corpus: str, sample: Sequence[Unit], rows: int) -> list[str]:
+    """The first rows of each sample unit, the same number of each, `rows` or a few more in all where they hold so many.
+
+    Raises:
+        StoreError: a corpus shard is missing or damaged.
+    """
+    share = -(-rows // len(sample))
+    tables = (read_unit(corpus, unit) for unit in sample)
+    return [text for table in tables for text in table["text"][:share].to_pylist()]
+
+
 class LabelWorker:
     """A teacher, loaded once, that labels unit after unit."""
 
@@ -76,55 +95,80 @@ class LabelWorker:
         self.corpus = storage.join(task.output, "corpus")
         self.directory = storage.join(task.output, SOFT_LABELS)
         teacher = load_teacher(task.teacher, max_length=task.max_length, nli_classes=task.nli_classes)
-        self.trials: list[Trial] = []
-        if task.engine == "auto":
-            self.scorer, self.trials = choose_engine(
-                teacher,
-                task.labels,
-                placement,
-                self._sample_texts(),
-                pairs=task.pairs,
-                precision=task.precision,
-                min_agreement=task.min_agreement,
-            )
-        else:
-            engine = load_engine(task.engine, teacher, placement, task.precision or "fp32")
-            self.scorer = Scorer(teacher, engine, task.labels)
+        self.choice = choice_name(placement)
+        self.scorer = self._scorer(teacher, placement)
+        self._tokenizer_free = threading.Lock()
+        self._engine_free = threading.Lock()
 
     def __call__(self, unit: Unit, *, worker: str) -> UnitRecord:
         """Label one unit and commit its shard."""
-        if self.trials:
-            self._record_trials(worker)
-        started = time.time()
+        began = time.time()
         table = read_unit(self.corpus, unit)
-        scores = self.scorer.score(table["text"].to_pylist())
+        with self._tokenizer_free:
+            prepared = self.scorer.prepare(table["text"].to_pylist())
+        preparing = time.time() - began
+        with self._engine_free:
+            started = time.time() - preparing  # as if it had not waited for the engine
+            scores = self.scorer.run(prepared)
+            seconds = time.time() - started
         record = UnitRecord(
             part=unit.part,
             rows=table.num_rows,
-            pairs=table.num_rows * len(self.task.labels),
+            pairs=scores.pairs,
             tokens=scores.tokens,
             truncated=scores.truncated,
+            windowed=scores.windowed,
+            windows=scores.windows,
             padding_waste=round(scores.padding_waste, 4),
-            seconds=0.0,
+            seconds=round(seconds, 4),
             started=started,
             worker=worker,
             engine=self.scorer.engine.name,
             precision=self.scorer.engine.precision,
+            choice=self.choice,
         )
         labelled = soft_label_table(table, scores, self.task.labels, self.task.temperature)
-        return commit_unit(self.directory, labelled, replace(record, seconds=round(time.time() - started, 4)))
+        return commit_unit(self.directory, labelled, record)
 
-    def _sample_texts(self) -> list[str]:
-        """As many rows of each sample unit, `SAMPLE_ROWS` in all."""
-        share = -(-SAMPLE_ROWS // len(self.task.sample))
-        tables = (read_unit(self.corpus, unit) for unit in self.task.sample)
-        return [text for table in tables for text in table["text"][:share].to_pylist()]
+    def _scorer(self, teacher: NLITeacher, placement: Placement) -> Scorer:
+        """The engine that was asked for; for ``auto`` the one chosen on this node, by trials if there were none yet."""
+        task = self.task
+        asked = {
+            "engine": task.engine,
+            "precision": task.precision,
+            "min_agreement": task.min_agreement,
+            "teacher_fingerprint": teacher.fingerprint,
+        }
 
-    def _record_trials(self, worker: str) -> None:
-        """Keep what ``auto`` measured in this actor, for the manifest."""
-        file = storage.join(self.task.output, "engines", f"{worker.replace(' ', '-')}.json")
-        write_json(file, {"worker": worker, "trials": [asdict(trial) for trial in self.trials]})
-        self.trials = []
+        def load(engine: str, precision: str) -> Scorer:
+            return load_scorer(
+                engine, precision, teacher, task.labels, placement, lengths=task.lengths, long_text=task.long_text
+            )
+
+        with one_at_a_time(task.output, self.choice):
+            before = read_choice(task.output, self.choice, asked)
+            if before is None:
+                if task.engine == "auto":
+                    scorer, trials = self._choose(teacher, placement)
+                else:
+                    scorer, trials = load(task.engine, task.precision or "fp32"), []
+                write_choice(task.output, self.choice, asked, scorer, trials)
+                return scorer
+        return load(before["engine"], before["precision"])
+
+    def _choose(self, teacher: NLITeacher, placement: Placement) -> tuple[Scorer, list[Trial]]:
+        task = self.task
+        return choose_engine(
+            teacher,
+            task.labels,
+            placement,
+            sample_texts(self.corpus, task.sample, SAMPLE_ROWS),
+            pairs=task.pairs,
+            precision=task.precision,
+            min_agreement=task.min_agreement,
+            lengths=task.lengths,
+            long_text=task.long_text,
+        )
 
 
 def soft_label_table(rows: pa.Table, scores: Scores, labels: LabelSet, temperature: float) -> pa.Table:

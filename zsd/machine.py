@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 TELLING_FLAGS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
-TELLING_PACKAGES = ("ray", "torch", "transformers", "deepsparse", "pyarrow", "numpy")
+TELLING_PACKAGES = ("ray", "torch", "transformers", "deepsparse", "openvino", "onnxruntime", "pyarrow", "numpy")
 
 
 def describe_machine() -> dict[str, Any]:
@@ -40,6 +40,15 @@ def peak_memory_mb() -> float | None:
     except OSError:
         return None
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:")), None)
+
+
+def available_memory_mb() -> float | None:
+    """Memory that a new process could take without swapping, in MiB; None where the system does not tell."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("MemAvailable:")), None)
 
 
 def _cpuinfo() -> dict[str, str]:

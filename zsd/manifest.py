@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -16,7 +16,13 @@ PAUSE = 60.0
 
 
 def make_manifest(
-    *, job: str, folder: str, identity: dict[str, Any], ingest: IngestResult, records: Sequence[UnitRecord]
+    *,
+    job: str,
+    folder: str,
+    identity: dict[str, Any],
+    ingest: IngestResult,
+    records: Sequence[UnitRecord],
+    choices: Mapping[str, dict[str, Any]],
 ) -> dict[str, Any]:
     """The manifest as a dictionary.
 
@@ -30,6 +36,7 @@ def make_manifest(
         identity: what makes this job this job; its keys are kept at the top level.
         ingest: what became of every row of the corpus.
         records: one for every unit.
+        choices: what the files below ``engines/`` hold that the records name.
     """
     records = sorted(records, key=lambda record: record.part)
     seconds = max(1e-9, working_seconds(records))
@@ -50,9 +57,11 @@ def make_manifest(
         "pairs": pairs,
         "tokens": sum(r.tokens for r in records),
         "truncated": sum(r.truncated for r in records),
+        "windowed": sum(r.windowed for r in records),
+        "windows": sum(r.windows for r in records),
         "padding_waste": round(1 - sum(r.tokens for r in records) / max(1.0, computed), 4),
         "engine": "+".join(sorted({r.engine for r in records})),
-        "engines": _engines(records),
+        "engines": _engines(records, choices),
         "rows_per_second": round(rows / seconds, 2),
         "pairs_per_second": round(pairs / seconds, 2),
         "seconds": {"ingest": round(ingest.seconds, 2), job: round(seconds, 2)},
@@ -72,19 +81,28 @@ def working_seconds(records: Sequence[UnitRecord]) -> float:
     return total + max(0.0, end - start)
 
 
-def _engines(records: Sequence[UnitRecord]) -> list[dict[str, Any]]:
-    """What each kind of actor did: rows and units by engine, precision and actor kind."""
-    groups: dict[tuple[str, str, str], list[UnitRecord]] = {}
+def _engines(records: Sequence[UnitRecord], choices: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """What ran where, why and how much: one entry for each node, kind of actor, engine and precision."""
+    groups: dict[tuple[str, str, str, str], list[UnitRecord]] = {}
     for record in records:
-        groups.setdefault((record.worker.split()[0], record.engine, record.precision), []).append(record)
-    return [
-        {
-            "actor": actor,
-            "engine": engine,
-            "precision": precision,
-            "units": len(group),
-            "rows": sum(r.rows for r in group),
-            "busy_seconds": round(sum(r.seconds for r in group), 2),
-        }
-        for (actor, engine, precision), group in sorted(groups.items())
-    ]
+        kind, node = record.worker.split()[:2]
+        groups.setdefault((node, kind, record.engine, record.precision), []).append(record)
+    entries = []
+    for (node, kind, engine, precision), group in sorted(groups.items()):
+        known = [choices[name] for name in sorted({r.choice for r in group}) if name in choices]
+        chosen = next((one for one in known if (one["engine"], one["precision"]) == (engine, precision)), {})
+        entries.append(
+            {
+                "node": node,
+                "kind": kind,
+                "engine": engine,
+                "precision": precision,
+                "fingerprint": chosen.get("fingerprint"),
+                "buckets": chosen.get("buckets"),
+                "trials": chosen.get("trials", []),
+                "units": len(group),
+                "rows": sum(r.rows for r in group),
+                "busy_seconds": round(sum(r.seconds for r in group), 2),
+            }
+        )
+    return entries

@@ -13,11 +13,14 @@ import torch
 
 from zsd import storage
 from zsd.engines.base import Placement
-from zsd.engines.torch import CPU_TOKEN_BUDGET, CUDA_TOKEN_BUDGET
 from zsd.inference import predict
 from zsd.labelling import prediction_columns
 from zsd.shards import PREDICTIONS, Unit, UnitRecord, commit_unit, prediction_schema, read_unit
 from zsd.student import load_student, student_names
+
+CPU_TOKEN_BUDGET = 2048
+CUDA_TOKEN_BUDGET = 65536
+"""Padded tokens a call."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,7 +68,10 @@ class UnitRecord:
         started: POSIX time at which the unit began, seconds.
         worker: who ran it: actor kind, node and process.
         engine: engine name.
-        precision: ``fp32`` or ``bf16``.
+        precision: ``fp32``, ``bf16``, ...
+        windowed: rows of which the text was split into windows.
+        windows: how many windows these have together.
+        choice: file below ``engines/`` that says why this engine, where there is one.
         checksum: 128-bit BLAKE2b of the file; empty inside the footer itself.
     """
 
@@ -83,6 +86,9 @@ class UnitRecord:
     worker: str
     engine: str
     precision: str
+    windowed: int = 0
+    windows: int = 0
+    choice: str = ""
     checksum: str = ""
 
 

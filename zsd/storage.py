@@ -14,20 +14,34 @@ from __future__ import annotations
 import io
 import os
 import re
+import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import IO
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from typing import IO, TypeVar
+from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from zsd.errors import InputError, OutputError
+
+T = TypeVar("T")
+
+REQUEST_ATTEMPTS = 8
+"""Times that the S3 client tries a request which the server failed to answer."""
+
+ATTEMPTS = 5
+"""Times that an operation on a store is tried, above the client's own attempts at each of its requests."""
+
+FIRST_PAUSE = 0.2
+"""Seconds before the second attempt; each further pause is twice as long."""
+
+S3_OPTIONS = frozenset({"endpoint_override", "scheme", "region"})
 
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
 
@@ -89,10 +103,44 @@ def resolve(uri: str | Path) -> Location:
 def _filesystem(root: str) -> tuple[pafs.FileSystem, str]:
     """The filesystem of a bucket and the bucket's path in it; kept, because making one may ask the network."""
     try:
-        fs, path = pafs.FileSystem.from_uri(root)
+        fs, path = _s3_filesystem(root) or pafs.FileSystem.from_uri(root)
     except (pa.ArrowException, OSError, ValueError, ImportError) as error:
         raise InputError(f"{root}: not a path or a URI that can be opened: {first_line(error)}") from None
     return fs, path
+
+
+def _s3_filesystem(root: str) -> tuple[pafs.FileSystem, str] | None:
+    """S3 with more patience than `pafs.FileSystem.from_uri` gives it; None for what that must judge itself."""
+    address = urlsplit(root)
+    options = dict(parse_qsl(address.query))
+    if address.scheme != "s3" or not address.hostname or address.username or options.keys() - S3_OPTIONS:
+        return None
+    options.setdefault("region", os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "")
+    if not options["region"]:
+        options["region"] = pafs.resolve_s3_region(address.hostname)
+    strategy = pafs.AwsStandardS3RetryStrategy(max_attempts=REQUEST_ATTEMPTS)
+    return pafs.S3FileSystem(retry_strategy=strategy, allow_delayed_open=True, **options), address.hostname
+
+
+def persistently(place: Location, action: Callable[[], T]) -> T:
+    """Do something with a file; on a store, do it again where that fails, a bounded number of times.
+
+    Args:
+        place: the file; one on a disk is tried once.
+        action: may be done twice: a read, a put under the same name, a delete.
+
+    Raises:
+        OSError: it failed every time; whatever else the action raises.
+    """
+    attempts = 1 if place.is_local else ATTEMPTS
+    for attempt in range(1, attempts):
+        try:
+            return action()
+        except FileNotFoundError:
+            raise
+        except OSError:
+            time.sleep(FIRST_PAUSE * 2 ** (attempt - 1))
+    return action()
 
 
 def join(uri: str | Path, *parts: str) -> str:
@@ -103,15 +151,20 @@ def join(uri: str | Path, *parts: str) -> str:
 def exists(uri: str | Path) -> bool:
     """Whether a file or folder is there."""
     place = resolve(uri)
-    return bool(place.fs.get_file_info(place.path).type != pafs.FileType.NotFound)
+    return persistently(place, lambda: bool(place.fs.get_file_info(place.path).type != pafs.FileType.NotFound))
 
 
 def list_names(uri: str | Path, prefix: str = "", suffix: str = "") -> list[str]:
     """Sorted names of the files directly in a folder; empty if it is absent. Temporary names are left out."""
-    place = resolve(uri)
-    found = place.fs.get_file_info(pafs.FileSelector(place.path, allow_not_found=True))
+    found = infos(resolve(uri))
     names = (info.base_name for info in found if info.is_file)
     return sorted(n for n in names if n.startswith(prefix) and n.endswith(suffix) and not n.startswith("."))
+
+
+def infos(place: Location) -> list[pafs.FileInfo]:
+    """What lies directly in a folder; nothing if it is absent."""
+    selector = pafs.FileSelector(place.path, allow_not_found=True)
+    return persistently(place, lambda: list(place.fs.get_file_info(selector)))
 
 
 def read_bytes(uri: str | Path) -> bytes:
@@ -121,8 +174,27 @@ def read_bytes(uri: str | Path) -> bytes:
         FileNotFoundError: there is none.
     """
     place = resolve(uri)
-    with place.fs.open_input_stream(place.path) as stream:
-        return bytes(stream.read())
+
+    def read() -> bytes:
+        with place.fs.open_input_stream(place.path) as stream:
+            return bytes(stream.read())
+
+    return persistently(place, read)
+
+
+def read_parquet(uri: str | Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """A parquet file's rows in memory, or some columns of them; its own metadata with the schema.
+
+    Raises:
+        OSError, pa.ArrowException: it cannot be read, or is damaged.
+    """
+    place = resolve(uri)
+
+    def read() -> pa.Table:
+        with place.fs.open_input_file(place.path) as file:
+            return pq.ParquetFile(file).read(columns=None if columns is None else list(columns))
+
+    return persistently(place, read)
 
 
 def open_scratch(uri: str | Path) -> pa.NativeFile:
@@ -194,14 +266,14 @@ def delete_file(uri: str | Path) -> None:
     """Delete a file that may be absent."""
     place = resolve(uri)
     if exists(uri):
-        place.fs.delete_file(place.path)
+        persistently(place, lambda: place.fs.delete_file(place.path))
 
 
 def delete_folder(uri: str | Path) -> None:
     """Delete a folder, which may be absent, and all it holds."""
     place = resolve(uri)
     if exists(uri):
-        place.fs.delete_dir(place.path)
+        persistently(place, lambda: place.fs.delete_dir(place.path))
 
 
 def delete_empty_folder(uri: str | Path) -> None:
@@ -214,7 +286,7 @@ def delete_empty_folder(uri: str | Path) -> None:
 def delete_temporaries(uri: str | Path) -> None:
     """Delete what killed writers left directly in a folder."""
     place = resolve(uri)
-    for info in place.fs.get_file_info(pafs.FileSelector(place.path, allow_not_found=True)):
+    for info in infos(place):
         if info.is_file and info.base_name.startswith(".") and info.base_name.endswith(".tmp"):
             place.fs.delete_file(info.path)
 
@@ -234,5 +306,9 @@ def _make_folder(place: Location) -> None:
 def _put(place: Location, data: memoryview) -> None:
     if place.fs.type_name == "hdfs":
         raise OutputError(f"{place.uri}: HDFS can be read, not written (its put is not atomic): use a mounted path")
-    with place.fs.open_output_stream(place.path) as stream:
-        stream.write(data)
+
+    def put() -> None:
+        with place.fs.open_output_stream(place.path) as stream:
+            stream.write(data)
+
+    persistently(place, put)

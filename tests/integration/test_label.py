@@ -79,7 +79,7 @@ def test_cpu_and_gpu_actors_share_one_corpus(cluster: None, tmp_path: Path, samp
     )
     manifest = label(config)
     assert manifest["rows"] == len({text[:40].strip() for text in sample_texts})
-    assert {kind["actor"] for kind in manifest["engines"]} == {"cpu", "gpu"}
+    assert {one["kind"] for one in manifest["engines"]} == {"cpu", "gpu"}
     assert verify_store(str(tmp_path / "out")).problems == []
 
 

@@ -88,6 +88,8 @@ def build(root: Path, tables: list[pa.Table] | None = None) -> Path:
     tables = tables or [labelled([f"id-{u}-{n}" for n in range(4)], seed=u) for u in range(len(UNITS))]
     records = [commit_unit(str(directory), table, record(unit)) for table, unit in zip(tables, UNITS, strict=True)]
     identity = {"labels": {"names": NAMES, "template": "{}", "multi_label": False}, "temperature": 1.0}
-    manifest = make_manifest(job="label", folder=SOFT_LABELS, identity=identity, ingest=ingest(8, 8), records=records)
+    manifest = make_manifest(
+        job="label", folder=SOFT_LABELS, identity=identity, ingest=ingest(8, 8), records=records, choices={}
+    )
     write_json(str(root / MANIFEST), manifest)
     return directory

@@ -10,9 +10,25 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ORDER = (
-    *("errors", "assets", "cache", "console", "machine", "options", "quiet", "storage"),
-    *("labels", "config", "job_file", "corpus", "shards", "output", "manifest", "verify"),
+    *("errors", "cache", "assets", "console", "machine", "options", "quiet", "storage"),
     *(
+        "labels",
+        "engines.registry",
+        "config",
+        "compile_config",
+        "job_file",
+        "corpus",
+        "shards",
+        "output",
+        "manifest",
+        "verify",
+    ),
+    *(
+        "ahead",
+        "ragged",
+        "windows",
+        "buckets",
+        "planning",
         "batching",
         "soft_labels",
         "teachers.nli",
@@ -21,14 +37,19 @@ ORDER = (
         "compile",
         "engines",
         "teachers",
+        "engines.trial",
         "engines.select",
+        "engines.choice",
+        "compile.forms",
+        "compile.rows",
+        "compile.job",
     ),
     *("labelling", "losses", "inference", "evaluation", "gold", "training_data", "student", "predicting"),
     *("training", "training_flags", "evaluate", "benchmark", "report", "distributed", "cli"),
 )
 """Rooms from the bottom up: a module imports from its own room and from those before it. `teachers` and `engines` are
 two rooms that meet twice: an engine loads what `teachers.nli` describes, `teachers.scoring` calls any engine, and
-`engines.select` compares scores."""
+`engines.trial` compares scores."""
 
 MODULES = {
     ".".join(file.relative_to(ROOT / "zsd").with_suffix("").parts).removesuffix(".__init__"): file

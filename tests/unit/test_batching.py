@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections import Counter
+import copy
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,9 @@ from transformers import AutoTokenizer
 
 from tests.families import FAMILIES, tiny_tokenizer
 from zsd.assets import bundled_teacher_path
-from zsd.batching import Batch, PairSet, padding_waste, pair_layout, plan_batches
+from zsd.batching import PairSet, pair_layout
 from zsd.errors import TeacherError
+from zsd.windows import window_starts
 
 HYPOTHESES = ["This text is about sports.", "It is.", "This example is about naïve café 日本."]
 TOKENIZERS = [*FAMILIES, "bundled"]
@@ -70,7 +71,6 @@ def test_no_text_makes_no_pair() -> None:
     tokenizer = tiny_tokenizer("roberta")
     pairs = PairSet.build(tokenizer, pair_layout(tokenizer), [], HYPOTHESES, max_length=64)
     assert len(pairs) == 0 and pairs.truncated == 0
-    assert plan_batches(pairs.lengths, token_budget=64) == []
 
 
 def test_missing_rows_are_repeats_of_the_first_pair() -> None:
@@ -86,7 +86,7 @@ def test_a_text_of_a_megabyte_keeps_only_what_the_model_can_see() -> None:
     tokenizer = tiny_tokenizer("bert")
     pairs = PairSet.build(tokenizer, pair_layout(tokenizer), ["a goal " * 150_000, "x"], HYPOTHESES, max_length=64)
     assert pairs.truncated == 1
-    assert max(len(ids) for ids in pairs.premises) <= 64
+    assert len(pairs.premises.values) <= 65
     assert pairs.lengths.max() == 64
 
 
@@ -102,43 +102,35 @@ def test_a_tokenizer_that_joins_the_parts_is_refused() -> None:
         pair_layout(Joined())
 
 
-LENGTHS = st.lists(st.integers(1, 200), max_size=120).map(lambda values: np.array(values, dtype=np.int64))
-
-
-@given(lengths=LENGTHS, budget=st.integers(1, 2000), bucketed=st.booleans())
-def test_every_pair_stands_in_one_batch_that_holds_it(lengths: Any, budget: int, bucketed: bool) -> None:
-    buckets = (16, 40, 64, 200) if bucketed else None
-    batches = plan_batches(lengths, token_budget=budget, buckets=buckets)
-    seen = Counter(int(pair) for batch in batches for pair in batch.pairs)
-    assert seen == Counter(range(len(lengths)))
-    assert all(lengths[batch.pairs].max() <= batch.length for batch in batches)
-    assert all(batch.rows * batch.length <= budget or batch.rows == 1 for batch in batches)
-    assert [b.length for b in batches] == sorted((b.length for b in batches), reverse=True)
-    in_order = [int(lengths[pair]) for batch in batches for pair in batch.pairs]
-    assert in_order == sorted(in_order, reverse=True)
-    if buckets:
-        assert {batch.length for batch in batches} <= set(buckets)
-        assert all(batch.rows == max(1, budget // batch.length) for batch in batches)
-        assert all(len(batch.pairs) == batch.rows for batch in batches[:-1])
-    else:
-        assert all(len(batch.pairs) == batch.rows and batch.length % 8 == 0 for batch in batches)
-
-
-def test_rounding_up_stops_at_the_models_own_limit() -> None:
-    (batch,) = plan_batches(np.array([57, 61]), token_budget=1000, max_length=61)
-    assert batch.length == 61
-
-
-def test_a_pair_longer_than_the_longest_bucket_is_a_mistake() -> None:
-    with pytest.raises(ValueError, match="65 tokens does not fit the longest bucket, 64"):
-        plan_batches(np.array([3, 65]), token_budget=100, buckets=(16, 64))
-
-
-def test_padding_waste_is_the_share_of_computed_tokens_that_are_not_real() -> None:
-    lengths = np.array([10, 6, 4])
-    batches = [
-        Batch(pairs=np.array([0, 1]), rows=2, length=12),
-        Batch(pairs=np.array([2]), rows=2, length=8),
-    ]
-    assert padding_waste(lengths, batches) == pytest.approx(1 - 20 / 40)
-    assert padding_waste(np.array([], dtype=np.int64), []) == 0.0
+@pytest.mark.parametrize("name", TOKENIZERS)
+@pytest.mark.parametrize("cut_left", [False, True])
+@settings(max_examples=15, deadline=None)
+@given(words=st.lists(st.integers(0, 90), min_size=1, max_size=3), max_length=st.sampled_from([50, 51, 64]))
+def test_a_windowed_text_is_whole_in_its_windows(name: str, cut_left: bool, words: list[int], max_length: int) -> None:
+    tokenizer = copy.deepcopy(tokenizer_of(name))
+    tokenizer.truncation_side = "left" if cut_left else "right"
+    layout = pair_layout(tokenizer)
+    texts = [" ".join(f"word{n % 7} goal" for n in range(count)) for count in words]
+    cut = PairSet.build(tokenizer, layout, texts, HYPOTHESES, max_length=max_length)
+    pairs = PairSet.build(tokenizer, layout, texts, HYPOTHESES, max_length=max_length, windows=True)
+    assert pairs.windowed == cut.truncated and pairs.truncated == 0
+    ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    room = (
+        max_length
+        - layout.special_tokens
+        - max(len(tokenizer(h, add_special_tokens=False)["input_ids"]) for h in HYPOTHESES)
+    )
+    expected = [(n, one[start : start + room]) for n, one in enumerate(ids) for start in window_starts(len(one), room)]
+    assert pairs.rows.tolist() == [n for n, _ in expected]
+    assert len(pairs) == len(expected) * len(HYPOTHESES)
+    batch = pairs.batch(np.arange(len(pairs)), length=max_length)
+    whole = cut.batch(np.arange(len(cut)), length=max_length)
+    prefix = len(layout.prefix)
+    for window, (n, tokens) in enumerate(expected):
+        for k in range(len(HYPOTHESES)):
+            p = window * len(HYPOTHESES) + k
+            assert batch["input_ids"][p, prefix : prefix + len(tokens)].tolist() == tokens
+            if len(ids[n]) <= room:  # a text that fits is what it is without windows
+                for key in batch:
+                    assert batch[key][p].tolist() == whole[key][n * len(HYPOTHESES) + k].tolist()
+            assert batch["attention_mask"][p].sum() == pairs.lengths[p] <= max_length

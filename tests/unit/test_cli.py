@@ -18,7 +18,7 @@ CORPUS = {"--data", "--output", "--text-column", "--id-column", "--limit", "--cp
 }
 LABEL = CORPUS | {
     *("--labels", "--label", "--template", "--multi-label", "--no-multi-label", "--temperature", "--teacher"),
-    *("--nli-classes", "--max-length", "--engine", "--precision", "--min-agreement"),
+    *("--nli-classes", "--max-length", "--long-text", "--engine", "--precision", "--min-agreement"),
 }
 FLAGS = {
     "run": LABEL | {"--student", "--num-workers", "--test", "--label-column"},
@@ -32,7 +32,7 @@ FLAGS = {
     "benchmark": {
         *("--model", "--data", "--output", "--teacher", "--template", "--nli-classes", "--text-column"),
         *("--label-column", "--limit", "--speed-rows", "--rounds", "--engines", "--ray-overhead", "--no-ray-overhead"),
-        "--ray-address",
+        *("--ray-address", "--round-seconds", "--compiled", "--min-agreement"),
     },
 }
 """The command line is a contract: taking a flag away breaks those who use it."""

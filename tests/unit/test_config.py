@@ -45,7 +45,9 @@ def test_every_field_tells_what_it_is(config: type[Options]) -> None:
         (LabelConfig, {"min_agreement": 1.5}),
         (LabelConfig, {"max_length": 0}),
         (LabelConfig, {"engine": "tensorflow"}),
-        (LabelConfig, {"precision": "int8"}),
+        (LabelConfig, {"precision": "int3"}),
+        (LabelConfig, {"engine": "deepsparse", "precision": "bf16"}),
+        (LabelConfig, {"engine": "torch", "precision": "int8"}),
         (LabelConfig, {"output": ""}),
         (DistillConfig, {"num_workers": 0}),
         (DistillConfig, {"heldout_fraction": 0.0}),
@@ -55,6 +57,8 @@ def test_every_field_tells_what_it_is(config: type[Options]) -> None:
         (BenchmarkConfig, {"speed_rows": 0}),
         (BenchmarkConfig, {"engines": ("torch",)}),
         (BenchmarkConfig, {"engines": ("torch:fp32", "tensorflow:fp32")}),
+        (BenchmarkConfig, {"engines": ("torch:fp16",)}),
+        (BenchmarkConfig, {"engines": ("onnxruntime:bf16",)}),
     ],
 )
 def test_what_is_refused_is_named(config: type[Options], wrong: dict[str, Any]) -> None:

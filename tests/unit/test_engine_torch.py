@@ -11,8 +11,8 @@ from tests.families import LINES
 from zsd.batching import PairSet, pair_layout
 from zsd.engines import load_engine
 from zsd.engines.base import Placement
-from zsd.engines.torch import TorchEngine
-from zsd.errors import ConfigError, EngineError
+from zsd.engines.torch import TorchEngine, halves, lanes_for
+from zsd.errors import EngineError
 from zsd.teachers.nli import NLITeacher, load_teacher
 
 
@@ -42,19 +42,6 @@ def test_the_threads_are_those_of_the_placement(teacher: NLITeacher) -> None:
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
-
-
-@pytest.mark.parametrize("engine", ["torch", "deepsparse"])
-def test_a_precision_or_device_that_is_not_there_is_refused(engine: str, teacher: NLITeacher) -> None:
-    with pytest.raises(EngineError, match="has no precision 'int3'"):
-        load_engine(engine, teacher, Placement(), "int3")
-    with pytest.raises(EngineError, match="GPU"):
-        load_engine(engine, teacher, Placement(device="cuda"))
-
-
-def test_an_unknown_engine_is_refused(teacher: NLITeacher) -> None:
-    with pytest.raises(ConfigError, match="no engine 'warp': use one of auto, torch, deepsparse"):
-        load_engine("warp", teacher, Placement())
 
 
 class SmallGPU(TorchEngine):
@@ -99,3 +86,26 @@ def test_token_types_that_the_model_does_not_take_are_left_out(teacher_of: Calla
     np.testing.assert_array_equal(
         TorchEngine(teacher, Placement()).logits({**offered, "token_type_ids": np.zeros_like(ids)}), plain
     )
+
+
+def test_the_halves_of_a_batch_are_its_rows_in_order() -> None:
+    for rows in range(1, 6):
+        ids = torch.arange(rows * 2).reshape(rows, 2)
+        parts = halves({"input_ids": ids, "attention_mask": ids + 1})
+        assert len(parts) == min(rows, 2) and all(len(part["input_ids"]) for part in parts)
+        assert torch.equal(torch.cat([part["input_ids"] for part in parts]), ids)
+        assert torch.equal(torch.cat([part["attention_mask"] for part in parts]), ids + 1)
+
+
+@pytest.mark.parametrize(("threads", "lanes"), [(1, 1), (2, 2), (4, 4), (6, 6), (8, 8), (12, 6), (16, 8), (11, 1)])
+def test_lanes_share_the_threads_evenly(threads: int, lanes: int) -> None:
+    assert lanes_for(threads) == lanes
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_gpu_says_what_the_processor_says(precision: str, teacher: NLITeacher, inputs: dict[str, Any]) -> None:
+    exact = load_engine("torch", teacher, Placement()).logits(inputs)
+    found = load_engine("torch", teacher, Placement(device="cuda"), precision).logits(inputs)
+    atol = {"fp32": 1e-3, "fp16": 0.02 * float(np.ptp(exact)), "bf16": 0.05 * float(np.ptp(exact))}[precision]
+    np.testing.assert_allclose(found, exact, atol=atol)

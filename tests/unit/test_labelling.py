@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.families import LINES
+from zsd import labelling
 from zsd.assets import bundled_teacher_path
+from zsd.buckets import LengthSample
 from zsd.engines.base import Placement
 from zsd.engines.select import SAMPLE_ROWS
-from zsd.labelling import LabelTask, sample_units
+from zsd.labelling import LabelTask, sample_texts, sample_units
 from zsd.labels import LabelSet
 from zsd.predicting import PredictTask
-from zsd.shards import PREDICTIONS, SOFT_LABELS, Unit, matrix, read_json, read_record
+from zsd.shards import PREDICTIONS, SOFT_LABELS, Unit, UnitRecord, matrix, read_json, read_record
 from zsd.soft_labels import soft_labels
 from zsd.student import build_student, parse_student, save_student
 
@@ -44,6 +48,8 @@ def task(output: str, teacher: str, **options: Any) -> LabelTask:
         "engine": "torch",
         "precision": None,
         "min_agreement": 0.99,
+        "long_text": "truncate",
+        "lengths": LengthSample.of(np.arange(8, 65), max_length=64),
         "sample": (UNIT,),
         "pairs": 24,
     }
@@ -88,23 +94,70 @@ def test_a_unit_done_twice_is_the_same_but_for_its_timings(teacher_of: Callable[
     assert first == second
 
 
-def test_auto_writes_what_it_measured_once(teacher_of: Callable[..., str], tmp_path: Path) -> None:
-    output = write_corpus(tmp_path)
-    worker = task(output, teacher_of("bert"), engine="auto")(Placement())
-    record = worker(UNIT, worker="CPU here 1")
-    (file,) = (tmp_path / "engines").iterdir()
-    content = read_json(str(file))
-    assert content["worker"] == "CPU here 1"
-    assert [(t["engine"], t["precision"]) for t in content["trials"]] == [(record.engine, record.precision)]
-    file.unlink()
-    worker(UNIT, worker="CPU here 1")
-    assert not file.exists()
+def choice_of(output: Path, record: UnitRecord) -> dict[str, Any]:
+    return read_json(str(output / "engines" / record.choice))
 
 
-def test_auto_measures_on_rows_of_every_sample_unit(teacher_of: Callable[..., str], tmp_path: Path) -> None:
+def test_auto_writes_what_it_chose_and_the_next_actor_of_the_node_takes_it(
+    teacher_of: Callable[..., str], shared_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     output = write_corpus(tmp_path)
-    worker = task(output, teacher_of("bert"), sample=(UNIT, UNIT))(Placement())
-    assert worker._sample_texts() == [*TEXTS, *TEXTS]
+    asked = task(output, teacher_of("bert"), engine="auto")
+    record = asked(Placement())(UNIT, worker="cpu here 1")
+    content = choice_of(tmp_path, record)
+    trials = [(one["engine"], one["precision"]) for one in content["trials"]]
+    assert trials == [(record.engine, record.precision)] == [(content["engine"], content["precision"])]
+    monkeypatch.setattr(labelling, "choose_engine", None)  # whoever calls it fails
+    again = asked(Placement())(UNIT, worker="cpu here 2")
+    assert (again.engine, again.precision, again.choice) == (record.engine, record.precision, record.choice)
+    with pytest.raises(TypeError):
+        replace(asked, min_agreement=0.5)(Placement())
+
+
+def test_an_engine_that_is_named_is_taken_untried(
+    teacher_of: Callable[..., str], shared_cache: Path, tmp_path: Path
+) -> None:
+    output = write_corpus(tmp_path)
+    asked = task(output, teacher_of("bert"), engine="torch", precision="bf16", pairs=10**9)
+    record = asked(Placement())(UNIT, worker="cpu here 1")
+    content = choice_of(tmp_path, record)
+    assert (record.engine, record.precision) == (content["engine"], content["precision"]) == ("torch", "bf16")
+    assert content["trials"] == []
+
+
+def test_windows_are_counted_and_nothing_is_truncated(
+    teacher_of: Callable[..., str], shared_cache: Path, tmp_path: Path
+) -> None:
+    output = write_corpus(tmp_path)
+    record = task(output, teacher_of("bert"), long_text="window")(Placement())(UNIT, worker="cpu here 1")
+    assert record == read_record(str(tmp_path / SOFT_LABELS), UNIT.part)
+    assert (record.rows, record.truncated, record.windowed) == (len(TEXTS), 0, 2)
+    assert record.windows > 1000
+    assert record.pairs == 3 * (len(TEXTS) - 2 + record.windows)
+
+
+def test_two_threads_label_as_one_does(teacher_of: Callable[..., str], shared_cache: Path, tmp_path: Path) -> None:
+    """A tokenizer that two threads use at once raises; two units in one engine would mix."""
+    output = write_corpus(tmp_path)
+    rows = [f"{line} {number}" for number in range(40) for line in LINES]
+    units = [Unit(shard="shard-00001.parquet", row_group=group, rows=20) for group in range(10)]
+    table = pa.table({"id": [f"r{n}" for n in range(200)], "text": rows})
+    pq.write_table(table, tmp_path / "corpus" / units[0].shard, row_group_size=20)
+    worker = task(output, teacher_of("bert"))(Placement())
+    alone = [worker(unit, worker="w") for unit in units]
+    tables = [pq.read_table(tmp_path / SOFT_LABELS / unit.part).replace_schema_metadata(None) for unit in units]
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(lambda unit: worker(unit, worker="w"), units))
+    for unit, one, other, before in zip(units, alone, together, tables, strict=True):
+        assert (one.part, one.rows, one.tokens) == (other.part, other.rows, other.tokens)
+        assert pq.read_table(tmp_path / SOFT_LABELS / unit.part).replace_schema_metadata(None).equals(before)
+
+
+def test_a_sample_has_rows_of_every_sample_unit(tmp_path: Path) -> None:
+    output = write_corpus(tmp_path)
+    corpus = f"{output}/corpus"
+    assert sample_texts(corpus, (UNIT, UNIT), 2 * len(TEXTS)) == [*TEXTS, *TEXTS]
+    assert sample_texts(corpus, (UNIT, UNIT), 5) == [*TEXTS[:3], *TEXTS[:3]]
 
 
 @pytest.mark.parametrize(("count", "rows"), [(1, 64), (3, 1000), (40, 64), (200, 10), (1000, 256)])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.unit.store import UNITS, ingest, record
@@ -9,18 +11,31 @@ from zsd.shards import Unit
 
 def test_sums_and_speeds() -> None:
     records = [
-        record(UNITS[1], started=1002.0, worker="gpu host 2", precision="bf16", checksum="2"),
-        record(UNITS[0], tokens=300, padding_waste=0.25, checksum="1"),
+        record(UNITS[1], started=1002.0, worker="gpu host 2", precision="bf16", choice="g.json", checksum="2"),
+        record(UNITS[0], tokens=300, padding_waste=0.25, windowed=2, windows=7, choice="c.json", checksum="1"),
     ]
+    trials = [{"engine": "torch", "precision": "bf16", "verdict": "chosen"}]
+    chosen: dict[str, Any] = {"engine": "torch", "fingerprint": "f", "buckets": None}
+    choices = {
+        "c.json": chosen | {"precision": "fp32", "trials": []},
+        "g.json": chosen | {"precision": "bf16", "trials": trials},
+    }
     manifest = make_manifest(
-        job="label", folder="soft_labels", identity={"teacher": "t"}, ingest=ingest(10, 8), records=records
+        job="label",
+        folder="soft_labels",
+        identity={"teacher": "t"},
+        ingest=ingest(10, 8),
+        records=records,
+        choices=choices,
     )
     assert manifest["rows"] + manifest["rejected"] + manifest["duplicates"] == manifest["rows_in"] == 10
     assert (manifest["rows"], manifest["pairs"], manifest["tokens"], manifest["truncated"]) == (8, 24, 400, 2)
     assert (manifest["rows_per_second"], manifest["pairs_per_second"]) == (2.0, 6.0)
     assert manifest["padding_waste"] == pytest.approx(1 - 400 / (200 + 400), abs=1e-4)
     assert [unit["part"] for unit in manifest["units"]] == [unit.part for unit in UNITS]
-    assert [(one["actor"], one["rows"]) for one in manifest["engines"]] == [("cpu", 4), ("gpu", 4)]
+    assert (manifest["windowed"], manifest["windows"]) == (2, 7)
+    told = [(one["node"], one["kind"], one["precision"], one["rows"], one["trials"]) for one in manifest["engines"]]
+    assert told == [("host", "cpu", "fp32", 4, []), ("host", "gpu", "bf16", 4, trials)]
     assert (manifest["engine"], manifest["teacher"]) == ("torch", "t")
 
 

@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 from zsd.errors import StoreError
 from zsd.report import summary_table, write_report
 from zsd.report.drawing import to_svg
+from zsd.report.engines import compiled_sentence, engine_sentence
 from zsd.report.facts import big_numbers, caution, headline, wilson_interval
 from zsd.report.page import render_page
 from zsd.report.plots import draw_plots
-from zsd.report.text import clip, duration, factor, number, parameters, percent, plain
+from zsd.report.summary import WIDTH
+from zsd.report.text import clip, difference, duration, factor, number, percent, plain, points
 
 FOUR = ["technology", "sports", "business", "world"]
 HOSTILE = (
@@ -81,8 +83,10 @@ def fake_contestant(name: str, kind: str, rate: float, **other: Any) -> dict[str
     return {
         "name": name, "kind": kind, "engine": "torch", "precision": "fp32", "batch": 16, "threads": 2,
         "rows_per_second": rate, "rows_per_second_runs": runs, "pairs_per_second": 4 * rate, "passes_per_row": 4,
-        "peak_memory_mb": 610.0, "load_seconds": 1.9, "parameters": 22_700_000, "model_mb": 90.8,
-        "padding_waste": 0.06, "agreement": 0.998, "accuracy": 0.797, "speedup": rate / 12.1, **other,
+        "timed_rows": 64, "peak_memory_mb": 610.0, "load_seconds": 1.9, "model_mb": 90.8, "padding_waste": 0.06,
+        "flops_per_row": 5.1e9, "flops_per_second": 5.1e9 * rate, "peak_share": 5.1e9 * rate / 4e11,
+        "rows": 160, "agreement": 0.998, "own_agreement": 0.999, "mean_delta_p": 0.00123,
+        "accuracy": 0.797, "micro_f1": None, "reference_quality": 0.8, "speedup": rate / 12.1, **other,
     }  # fmt: skip
 
 
@@ -96,14 +100,25 @@ def fake_benchmark(
     )
     contestants = [
         fake_contestant("transformers pipeline", "pipeline", 12.1),
-        fake_contestant("teacher, torch bf16 sorted", "teacher", 33.0, precision="bf16", padding_waste=0.02),
-        fake_contestant("teacher, deepsparse 80 % sparse int8", "teacher", 74.2, engine="deepsparse", precision="int8"),
-        fake_contestant("student", "student", 410.0, passes_per_row=1, parameters=14_400_000, model_mb=57.6),
+        fake_contestant("old recipe, DeepSparse", "recipe", 9.3, engine="deepsparse", batch=1),
+        fake_contestant("teacher, torch fp32", "teacher", 15.0, agreement=1.0, mean_delta_p=0.0),
+        fake_contestant("teacher, torch bf16", "teacher", 33.0, precision="bf16", padding_waste=0.02),
+        fake_contestant("teacher, openvino bf16", "teacher", 62.0, engine="openvino", precision="bf16", agreement=0.97),
+        fake_contestant(
+            "sparse-80, deepsparse int8",
+            "compiled",
+            74.2,
+            engine="deepsparse",
+            precision="int8",
+            agreement=0.94,
+            accuracy=0.79,
+        ),
+        fake_contestant("student", "student", 410.0, passes_per_row=1, model_mb=57.6),
     ]
     if not gold or multi_label:
         contestants = [contestant | {"accuracy": None} for contestant in contestants]
     return {
-        "schema": 1,
+        "schema": 2,
         "created": "2026-11-22T03:00:00+00:00",
         "zsd_version": "0.1.0",
         "command": "zsd benchmark --teacher bundled --model out/student --data sample.parquet --output out",
@@ -115,6 +130,7 @@ def fake_benchmark(
         "task": {
             "labels": labels, "template": "This text is about {}.", "multi_label": multi_label,
             "data": ["zsd/assets/sample/news.parquet"], "rows": rows, "speed_rows": 64, "rounds": 3,
+            "round_seconds": 30.0, "min_agreement": 0.99, "threads": 2, "device": "cpu", "recipe_length": 128,
             "mean_tokens_per_pair": 38.2, "gold": gold, "teacher": "bundled", "student": "out/student",
         },
         "label_job": {
@@ -122,6 +138,8 @@ def fake_benchmark(
             "rows_per_second": 34.1, "pairs_per_second": 136.0, "engine": "torch",
         },
         "contestants": contestants,
+        "left_out": [{"name": "teacher, onnxruntime int8", "reason": "it has no int8 form"}],
+        "peak": {"size": 3072, "operations_per_second": {"fp32": 0.8e11, "bf16": 4e11, "int8": 6e11}},
         "quality": {
             "teacher": teacher, "student": student, "agreement": 0.93, "kl": 0.11,
             "gold_class_balance": {label: 1 / len(labels) for label in labels} if gold else None,
@@ -222,12 +240,12 @@ def words(benchmark: dict[str, Any]) -> str:
 
 def test_everything_measured_is_on_the_page(full: Written) -> None:
     benchmark = fake_benchmark()
-    plots = "speed accuracy scores class_balance reliability confusion confusion_teacher"
+    plots = "speed engines accuracy scores class_balance reliability confusion confusion_teacher"
     assert {png.name for png in full.directory.glob("*.png")} == {f"{name}.png" for name in plots.split()}
     assert full.page.tags.count("svg") == len(plots.split())
     accuracy = percent(benchmark["quality"]["student"]["accuracy"]).replace("\xa0", " ")
     shown = ["410", "34×", "12.1", "93.0 %", accuracy, "Xeon", "zsd benchmark --teacher bundled", "5.5 %", "0.11 nats",
-             "This text is about {}.", "480 rows (1,920 pairs)", "22.7 M", "41 min"]  # fmt: skip
+             "This text is about {}.", "480 rows (1,920 pairs)", "41 min"]  # fmt: skip
     for part in shown:
         assert part in full.page.text, part
 
@@ -257,7 +275,8 @@ def test_hostile_text_stays_text() -> None:
         for name in keys:
             record[name] = HOSTILE
     benchmark["task"]["data"] = [HOSTILE]
-    benchmark["contestants"][3]["name"] = HOSTILE
+    benchmark["contestants"][4]["name"] = HOSTILE
+    benchmark["left_out"][0]["reason"] = HOSTILE
     benchmark["contestants"][0]["engine"] = HOSTILE
     page, _ = report(benchmark)
     assert {"script", "img", "iframe", "link", "object", "base", "form"}.isdisjoint(page.tags)
@@ -295,7 +314,7 @@ def test_ids_are_unique_and_references_resolve(full: Written) -> None:
 def test_without_gold_agreement_stands_in_for_accuracy() -> None:
     benchmark = fake_benchmark(gold=False)
     page, pngs = report(benchmark)
-    assert pngs == {"speed", "agreement", "scores", "class_balance"}
+    assert pngs == {"speed", "engines", "agreement", "scores", "class_balance"}
     assert "No gold labels were given" in page.text
     assert headline(benchmark).endswith("and agrees with the teacher on 93.0\xa0% of the rows.")
     assert "accuracy" not in summary_table(benchmark)
@@ -339,7 +358,11 @@ def test_a_single_contestant_and_nothing_else_is_a_report() -> None:
     assert pngs == {"speed"}
     assert headline(benchmark) == "The teacher answers 33.0 rows/s."
     assert "The job" not in page.text
-    assert summary_table(benchmark).splitlines() == ["teacher              33.0  rows/s (teacher)"]
+    header, line, *rest = summary_table(benchmark).splitlines()
+    assert header.split() == ["CPU,", "2", "threads", "rows/s", "times", "pairs/s", "padding", "agree", "|Δp|", "MB",
+                              "of", "peak"]  # fmt: skip
+    assert line.split() == ["teacher", "33.0", "–", "132", "6.0%", "–", "0.0012", "610", "42.1%"]
+    assert rest == ["teacher, onnxruntime int8: left out: it has no int8 form"]
 
 
 def test_no_contestant_is_still_a_report_of_quality() -> None:
@@ -362,8 +385,8 @@ def test_measures_that_are_null_are_dashes() -> None:
     assert "None" not in text_shown
     assert "nan" not in text_shown
     assert (
-        "without load_seconds torch fp32, batch 16, 2 threads 20.0 1.7× 80.0 4 99.8 % 79.7 % 22.7 M 90.8 610 –"
-        in text_shown
+        "without load_seconds torch fp32, batch 16, 90.8 MB 20.0 18.6 to 21.2 1.7× 80.0 6.0 % 99.8 % 160 rows 0.0012 "
+        "79.7 % -0.3 102 25.5 % 610 –" in text_shown
     )
 
 
@@ -378,8 +401,8 @@ def test_the_whole_text_of_a_long_example_is_there_but_folded() -> None:
 
 
 def test_another_schema_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="schema 2 is not 1"):
-        write_report(fake_benchmark() | {"schema": 2}, tmp_path / "new")
+    with pytest.raises(StoreError, match="schema 1 is not 2"):
+        write_report(fake_benchmark() | {"schema": 1}, tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
@@ -433,18 +456,59 @@ def test_wilson_interval_holds_its_proportion(case: tuple[int, int]) -> None:
 
 
 def test_summary_is_short_and_aligned() -> None:
-    lines = summary_table(fake_benchmark()).splitlines()
-    assert [line.split()[0] for line in lines] == [
-        "labelled", "pipeline", "teacher", "student", "speed-up", "Ray", "accuracy", "accuracy", "agreement",
-    ]  # fmt: skip
+    table, lines, sentences = (block.splitlines() for block in summary_table(fake_benchmark()).split("\n\n"))
+    assert [line.split()[0] for line in lines] == ["labelled", "speed-up", "Ray", "accuracy", "accuracy", "agreement"]
     assert {line[25:27] for line in lines} == {"  "}
-    assert max(map(len, lines)) <= 100
+    assert len({len(line) for line in table[:-1]}) == 1
+    assert [line.split("  ")[0] for line in table[1:3]] == ["student", "sparse-80, deepsparse int8"]
+    assert max(map(len, [*table, *lines, *sentences])) <= WIDTH
 
 
 def test_summary_cannot_carry_terminal_escapes() -> None:
     benchmark = fake_benchmark()
-    benchmark["contestants"][3]["name"] = "student\x1b[2J\x07"
+    benchmark["contestants"][-1]["name"] = "student\x1b[2J\x07"
+    benchmark["left_out"][0]["reason"] = "\x1b[2J"
     assert "\x1b" not in summary_table(benchmark)
+
+
+def test_the_best_engine_is_the_fastest_that_agrees() -> None:
+    benchmark = fake_benchmark()
+    assert engine_sentence(benchmark) == (
+        "For this teacher the fastest engine with at least 99.0\xa0% agreement is torch bf16: 33.0 rows/s, "
+        "2.7× the transformers pipeline (CPU, 2 threads)."
+    )
+    benchmark["task"]["min_agreement"] = 0.97
+    assert "is openvino bf16: 62.0 rows/s" in (engine_sentence(benchmark) or "")
+    benchmark["contestants"] = [c for c in benchmark["contestants"] if c["kind"] != "teacher"]
+    assert engine_sentence(benchmark) is None
+
+
+def test_a_compiled_form_is_praised_only_where_it_is_faster_and_with_what_it_costs() -> None:
+    benchmark = fake_benchmark()
+    assert (compiled_sentence(benchmark) or "").replace("\xa0", " ") == (
+        "The compiled form sparse-80, deepsparse int8 does 74.2 rows/s, 6.1× the pipeline; it answers as the fp32 "
+        "teacher does on 94.0 % of 160 rows and as its own fp32 on 99.9 %, with accuracy 79.0 % against 80.0 % on the "
+        "same rows."
+    )
+    benchmark["task"]["min_agreement"] = 0.97
+    benchmark["contestants"][4]["rows_per_second"] = 80.0
+    assert compiled_sentence(benchmark) is None
+
+
+def test_the_page_says_on_what_all_ran_and_who_was_left_out() -> None:
+    benchmark = fake_benchmark()
+    benchmark["contestants"][0]["timed_rows"] = 23
+    page, _ = report(benchmark)
+    for part in (
+        "All ran on the CPU, 2 threads",
+        "Left out: teacher, onnxruntime int8 (it has no int8 form)",
+        "timed on 23 rows, for time",
+        "fp32 80.0 GFLOP/s, bf16 400 GFLOP/s, int8 600 GOP/s",
+        "padded to 128 tokens",
+        "is torch bf16: 33.0 rows/s",
+    ):
+        assert part in page.text, part
+    assert "transformers pipeline: timed on 23 rows only" in summary_table(benchmark)
 
 
 @pytest.mark.parametrize(
@@ -456,12 +520,17 @@ def test_number(value: float | None, text: str) -> None:
     assert number(value) == text
 
 
+def test_differences() -> None:
+    assert [difference(d) for d in (None, float("nan"), 0.0, 1e-7, 0.0123)] == ["–", "–", "0", "<0.0001", "0.0123"]
+    assert [points(p, share=True) for p in (None, -0.0031, 0.02)] == ["–", "-0.3", "+2.0"]
+    assert points(-0.0312, share=False) == "-0.03"
+
+
 def test_units() -> None:
     assert [duration(s).replace("\xa0", " ") for s in (5.04, 59, 2440, 82645, 1e7)] == [
         "5.0 s", "59 s", "41 min", "23 h", "116 days",
     ]  # fmt: skip
     assert [factor(f) for f in (33.88, 9.96, 2.7, 0.84)] == ["34×", "10×", "2.7×", "0.84×"]
-    assert [parameters(n).replace("\xa0", " ") for n in (22_700_000, 1.3e9)] == ["22.7 M", "1.30 B"]
 
 
 @given(st.text(), st.integers(1, 40))

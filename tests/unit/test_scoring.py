@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import functools
 import itertools
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,24 +16,35 @@ from tests.families import FAMILIES, LINES, NLI_2, NLI_3, tiny_teacher
 from zsd.assets import bundled_teacher_path, sample_path
 from zsd.engines import load_engine
 from zsd.engines.base import Placement
+from zsd.engines.registry import combinations
 from zsd.errors import EngineError
 from zsd.labels import LabelSet
 from zsd.quiet import quiet_transformers
 from zsd.soft_labels import soft_labels
 from zsd.teachers.nli import load_teacher
 from zsd.teachers.scoring import Scorer, Scores
+from zsd.windows import window_starts
 
 LABELS = LabelSet(names=("world", "sports", "business"))
 TEXTS = [*LINES, "", "x " * 400, "日本"]
-TOLERANCE = {"torch": 1e-4, "deepsparse": 1e-3}
+TOLERANCE = {"torch": 1e-4, "deepsparse": 1e-3, "openvino": 1e-3, "onnxruntime": 1e-3}
 
 
-def scorer_of(path: str, engine: str = "torch", labels: LabelSet = LABELS, **options: Any) -> Scorer:
+def scorer_of(
+    path: str,
+    engine: str = "torch",
+    labels: LabelSet = LABELS,
+    *,
+    buckets: tuple[int, ...] | None = None,
+    long_text: str = "truncate",
+    **options: Any,
+) -> Scorer:
     teacher = load_teacher(path, **options)
-    return Scorer(teacher, load_engine(engine, teacher, Placement()), labels)
+    return Scorer(teacher, load_engine(engine, teacher, Placement()), labels, buckets=buckets, long_text=long_text)
 
 
-def pipeline_probs(path: Path, texts: Sequence[str], labels: LabelSet) -> Any:
+@functools.cache
+def pipeline_probs(path: Path, texts: tuple[str, ...], labels: LabelSet) -> Any:
     with quiet_transformers():
         classify: Any = pipeline("zero-shot-classification", model=str(path), device="cpu")
     results = classify(
@@ -41,12 +54,15 @@ def pipeline_probs(path: Path, texts: Sequence[str], labels: LabelSet) -> Any:
     return np.array([[row[name] for name in labels.names] for row in by_name])
 
 
-@pytest.mark.parametrize(("engine", "count"), [("torch", 19), ("deepsparse", 6)])
+@pytest.mark.parametrize(
+    ("engine", "count"),
+    [(name, 19 if name == "torch" else 6) for name, precision in combinations() if precision == "fp32"],
+)
 def test_scores_are_those_of_the_transformers_pipeline(engine: str, count: int, shared_cache: Path) -> None:
     names = tuple(sample_path("labels.txt").read_text().splitlines())
-    texts = sample_path("corpus.txt").read_text().splitlines()[:: 511 // 18][:count]
-    texts = [*texts, "The home side scored again before the break. " * 80]
-    scorer = scorer_of("bundled", engine, LabelSet(names=names))
+    lines = sample_path("corpus.txt").read_text().splitlines()[:: 511 // 18][:count]
+    texts = (*lines, "The home side scored again before the break. " * 80)
+    scorer = scorer_of("bundled", engine, LabelSet(names=names), buckets=(64, 128, 512))
     scores = scorer.score(texts)
     assert scores.truncated == 1
     for multi_label in (False, True):
@@ -65,7 +81,7 @@ def test_every_family_scores_as_the_pipeline_does(family: str, teacher_of: Calla
         short = [text for text in texts if len(text) < 80]
         rows = [texts.index(text) for text in short]
         probs = soft_labels(scores.entailment, scores.contradiction, multi_label=multi_label)[rows]
-        np.testing.assert_allclose(probs, pipeline_probs(path, short, labels), atol=1e-4)
+        np.testing.assert_allclose(probs, pipeline_probs(path, tuple(short), labels), atol=1e-4)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -92,7 +108,7 @@ def permuted(source: Path, target: Path, classes: Sequence[str], order: Sequence
     return str(target)
 
 
-@pytest.mark.parametrize("engine", ["torch", "deepsparse"])
+@pytest.mark.parametrize("engine", [name for name, precision in combinations() if precision == "fp32"])
 @pytest.mark.parametrize("classes", [NLI_2, NLI_3], ids=["2 classes", "3 classes"])
 def test_the_order_of_the_output_columns_does_not_matter(
     engine: str, classes: tuple[str, ...], shared_cache: Path, tmp_path: Path
@@ -101,7 +117,7 @@ def test_the_order_of_the_output_columns_does_not_matter(
     found = []
     for number, order in enumerate(itertools.permutations(range(len(classes)))):
         path = permuted(source, tmp_path / f"p{number}", classes, order)
-        scores = scorer_of(path, engine).score(LINES[:2])
+        scores = scorer_of(path, engine, buckets=(64,)).score(LINES[:2])
         found.append(np.stack([scores.entailment, scores.contradiction]))
     assert np.ptp(found[0]) > 0.05
     for other in found[1:]:
@@ -118,7 +134,8 @@ def test_no_text_has_no_score_and_long_texts_are_counted(teacher_of: Callable[..
 class Spoiled:
     """An engine that returns what it is told."""
 
-    name, precision, token_budget = "spoiled", "fp32", 512
+    name, precision, fingerprint, token_budget = "spoiled", "fp32", "spoiled", 512
+    threads, lanes, most_buckets = 1, 1, 8
     buckets: tuple[int, ...] | None = None
 
     def __init__(self, out: Callable[[int], Any]) -> None:
@@ -142,7 +159,8 @@ class Spoiled:
 def test_logits_that_cannot_be_are_refused(out: Callable[[int], Any], teacher_of: Callable[..., str]) -> None:
     scorer = Scorer(load_teacher(teacher_of("bert")), Spoiled(out), LABELS)
     with pytest.raises(EngineError, match="returned shape"):
-        scorer.score(["a goal"])
+        scorer.score(["a goal"] * 100)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("zsd-ahead")]
 
 
 def test_rows_keep_their_place(teacher_of: Callable[..., str]) -> None:
@@ -159,3 +177,79 @@ def test_rows_keep_their_place(teacher_of: Callable[..., str]) -> None:
             ids = teacher.tokenizer(text, hypothesis, truncation="only_first", max_length=64)["input_ids"]
             assert scores.entailment[n, k] == len(ids)
             assert scores.contradiction[n, k] == 3 * len(ids)
+
+
+class Shapes(Spoiled):
+    """An engine of fixed shapes that keeps the shapes it was given; its logits are the number of real tokens."""
+
+    buckets: tuple[int, ...] | None = (16, 64)
+    lanes = 3
+
+    def __init__(self) -> None:
+        self.shapes: set[tuple[int, ...]] = set()
+
+    def logits(self, inputs: Mapping[str, Any]) -> Any:
+        self.shapes.add(inputs["input_ids"].shape)
+        return np.repeat(inputs["attention_mask"].sum(axis=1)[:, None], 3, axis=1).astype(np.float32)
+
+
+def test_an_engine_of_fixed_shapes_runs_the_jobs_lengths_or_else_its_own(teacher_of: Callable[..., str]) -> None:
+    teacher = load_teacher(teacher_of("bert"))
+    for asked, used in ((None, {16, 64}), ((24, 40, 64), {24, 40, 64})):
+        engine = Shapes()
+        scores = Scorer(teacher, engine, LABELS, buckets=asked).score(TEXTS)
+        assert {length for _, length in engine.shapes} <= used
+        assert engine.shapes == {(512 // length // 3 * 3, length) for _, length in engine.shapes}
+        assert 0 < scores.padding_waste < 1 and scores.pairs == 3 * len(TEXTS)
+
+
+def test_a_run_that_takes_too_long_is_stopped(teacher_of: Callable[..., str]) -> None:
+    scorer = Scorer(load_teacher(teacher_of("bert")), Shapes(), LABELS)
+    with pytest.raises(TimeoutError, match="was not done within"):
+        scorer.run(scorer.prepare(TEXTS), within=0.0)
+
+
+LONG = ["x " * 400, "a goal " * 70 + "shares fell " * 30, "one this text " * 25]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_text_that_fits_has_the_same_logits_cut_or_windowed(family: str, teacher_of: Callable[..., str]) -> None:
+    short = [text for text in TEXTS if len(text) < 80]
+    cut, windowed = (scorer_of(teacher_of(family), long_text=mode).score(short) for mode in ("truncate", "window"))
+    np.testing.assert_array_equal(cut.entailment, windowed.entailment)
+    np.testing.assert_array_equal(cut.contradiction, windowed.contradiction)
+    assert (windowed.truncated, windowed.windowed, windowed.windows) == (0, 0, 0)
+    among = scorer_of(teacher_of(family), long_text="window").score([*LONG, *short])
+    np.testing.assert_allclose(among.entailment[len(LONG) :], cut.entailment, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert", "electra"])
+def test_a_long_text_has_the_best_of_its_windows_scored_by_themselves(
+    family: str, teacher_of: Callable[..., str]
+) -> None:
+    scorer = scorer_of(teacher_of(family), long_text="window")
+    tokenizer = scorer.teacher.tokenizer
+    together = scorer.score([*LONG, "a goal"])
+    asked = [len(ids) for ids in tokenizer(LABELS.hypotheses, add_special_tokens=False)["input_ids"]]
+    room = 64 - scorer.layout.special_tokens - max(asked)
+    count = 0
+    for n, text in enumerate(LONG):
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        windows = [tokenizer.decode(ids[start : start + room]) for start in window_starts(len(ids), room)]
+        count += len(windows)
+        alone = scorer_of(teacher_of(family)).score(windows)
+        assert alone.truncated == 0 and len(windows) > 1
+        best_K = alone.entailment.argmax(axis=0)
+        np.testing.assert_allclose(together.entailment[n], alone.entailment.max(axis=0), atol=1e-5)
+        expected_K = alone.contradiction[best_K, np.arange(len(LABELS))]
+        np.testing.assert_allclose(together.contradiction[n], expected_K, atol=1e-4)
+    assert (together.truncated, together.windowed, together.windows) == (0, len(LONG), count)
+    assert together.pairs == (count + 1) * len(LABELS)
+
+
+def test_windows_do_not_mix_rows(teacher_of: Callable[..., str]) -> None:
+    scorer = scorer_of(teacher_of("roberta"), long_text="window")
+    texts = [*TEXTS, *LONG]
+    order = np.random.default_rng(0).permutation(len(texts))
+    together, shuffled = scorer.score(texts), scorer.score([texts[n] for n in order])
+    np.testing.assert_allclose(shuffled.entailment, together.entailment[order], atol=1e-5)

@@ -1,16 +1,22 @@
-"""The embedded default: a small NLI teacher and a sample corpus that travel with the package."""
+"""The embedded default: a small NLI teacher, its sparse form and a sample corpus that travel with the package."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 BUNDLED_TEACHER = "bundled"
+BUNDLED_SPARSE_TEACHER = "bundled-sparse"
 _ASSETS = Path(__file__).parent
 
 
 def bundled_teacher_path() -> Path:
     """Directory of the bundled NLI checkpoint (its README.md is the model card)."""
     return _ASSETS / "teacher"
+
+
+def sparse_teacher_path() -> Path:
+    """Directory of what the bundled teacher's sparse form differs in (`zsd.assets.sparse_teacher` assembles it)."""
+    return _ASSETS / "teacher-sparse"
 
 
 def sample_path(name: str) -> Path:

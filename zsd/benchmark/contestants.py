@@ -1,6 +1,6 @@
-"""Who is timed: the transformers zero-shot pipeline, the teacher on each engine, the student. Each in its own process.
+"""Who is timed, and how each classifies texts: the peers, the teacher on each engine, the student.
 
-A process of its own makes peak memory mean something, and lets the contestants be timed in turn in one run, so that a
+Each runs in a process of its own: peak memory means something then, and all can be timed in turn in one run, so that a
 machine that slows down slows all of them.
 
 Legend: N rows, K labels.
@@ -8,27 +8,40 @@ Legend: N rows, K labels.
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+import torch
 
+from zsd.benchmark.remote import Answer, Remote
+from zsd.benchmark.timing import Score, Scored, Timed, time_rows
+from zsd.buckets import LengthSample
+from zsd.engines import load_engine
 from zsd.engines.base import Placement
-from zsd.errors import EngineError, ZsdError
+from zsd.engines.select import load_scorer
+from zsd.inference import predict
 from zsd.labels import LabelSet
 from zsd.machine import peak_memory_mb
-
-FloatArray = npt.NDArray[np.float32]
-Score = Callable[[Sequence[str]], tuple[FloatArray, float]]
-"""N texts to (probs_NK, padding waste)."""
+from zsd.quiet import quiet_transformers
+from zsd.soft_labels import soft_labels
+from zsd.student import load_student
+from zsd.teachers.nli import load_teacher
 
 LEAST_SECONDS = 1.0
+PART_PAIRS = 1024
+"""Pairs that a teacher gets at a time, to sort and batch as it likes: about what one unit of `zsd label` holds."""
+
+PEER_PART_PAIRS = 64
+"""Pairs that a peer gets at a time: it takes rows as they come, so that more would only coarsen the clock."""
+
+STUDENT_PART_ROWS = 1024
 PIPELINE_BATCH = 16
+
+RECIPE_LENGTH = 128
+"""Tokens the old recipe pads every pair to: the default ``sequence_length`` of DeepSparse's transformers pipelines."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,14 +49,16 @@ class Contestant:
     """One way to classify texts; picklable.
 
     Args:
-        name: as the report shows it.
-        kind: ``pipeline``, ``teacher`` or ``student``.
+        name: as the report shows it; no two have the same.
+        kind: ``pipeline``, ``recipe``, ``teacher``, ``compiled`` (another form of the teacher) or ``student``.
         engine: engine name.
-        precision: ``fp32`` or ``bf16``.
+        precision: ``fp32``, ``bf16`` or ``int8``.
         model: checkpoint name or path.
         labels: what is asked; of a student, what it was distilled for.
         nli_classes: see `zsd.teachers.nli.find_nli_classes`.
         threads: processor threads.
+        lengths: of all pairs there are, from which an engine of fixed shapes chooses its own; None for who has no pairs
+            batched by zsd.
     """
 
     name: str
@@ -54,19 +69,34 @@ class Contestant:
     labels: LabelSet
     nli_classes: str | None
     threads: int
+    lengths: LengthSample | None = None
+
+    @property
+    def part_rows(self) -> int:
+        """Rows it is given at a time."""
+        if self.kind == "student":
+            return STUDENT_PART_ROWS
+        pairs = PEER_PART_PAIRS if self.kind in ("pipeline", "recipe") else PART_PAIRS
+        return max(1, pairs // len(self.labels))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measurement:
-    """One timed run: rows/s and the probabilities of the rows."""
+class Question:
+    """Texts to classify, and the least and most seconds to take: see `time_rows`."""
 
-    rows_per_second: float
-    probs: FloatArray
-    padding_waste: float
+    texts: Sequence[str]
+    least_seconds: float
+    most_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement(Timed):
+    """One timed run, and the most memory the process ever had, in MiB."""
+
     peak_memory_mb: float | None
 
 
-class Process:
+class Process(Remote):
     """A contestant loaded in a process of its own.
 
     Raises:
@@ -74,87 +104,61 @@ class Process:
     """
 
     def __init__(self, contestant: Contestant) -> None:
+        super().__init__(contestant.name, make_contestant, contestant)
         self.contestant = contestant
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(contestant, theirs), daemon=True)
-        self.process.start()
-        theirs.close()
-        self.loaded: dict[str, Any] = self._receive()
 
-    def measure(self, texts: Sequence[str], *, least_seconds: float = LEAST_SECONDS) -> Measurement:
-        """Classify the texts, over and over until the time is up, and say how fast that was."""
-        self.pipe.send((list(texts), least_seconds))
-        result: Measurement = self._receive()
-        return result
-
-    def close(self) -> None:
-        """End the process."""
-        self.pipe.close()
-        self.process.join(timeout=10)
-        self.process.terminate()
-
-    def _receive(self) -> Any:
-        try:
-            result = self.pipe.recv()
-        except EOFError:
-            self.process.join(timeout=10)
-            raise EngineError(
-                f"{self.contestant.name}: its process died (exit code {self.process.exitcode}), perhaps for memory"
-            ) from None
-        if isinstance(result, ZsdError):
-            raise result
-        return result
+    def measure(
+        self, texts: Sequence[str], *, least_seconds: float = LEAST_SECONDS, most_seconds: float = float("inf")
+    ) -> Measurement:
+        """Classify the texts, or as many as the time allows, and say how fast that was."""
+        question = Question(texts=list(texts), least_seconds=least_seconds, most_seconds=most_seconds)
+        measurement: Measurement = self.ask(question)
+        return measurement
 
 
-def _serve(contestant: Contestant, pipe: Connection) -> None:
-    """The process: load, tell what was loaded, then time whatever texts come."""
-    try:
-        started = time.perf_counter()
-        score, parameters = _load(contestant)
-        pipe.send({"load_seconds": round(time.perf_counter() - started, 2), "parameters": parameters})
-        while True:
-            texts, least_seconds = pipe.recv()
-            pipe.send(_measure(score, texts, least_seconds))
-    except ZsdError as error:
-        pipe.send(error)
-    except EOFError:
-        pass
-
-
-def _measure(score: Score, texts: list[str], least_seconds: float) -> Measurement:
-    passes, started = 0, time.perf_counter()
-    while passes == 0 or time.perf_counter() - started < least_seconds:
-        probs_NK, waste = score(texts)
-        passes += 1
-    speed = passes * len(texts) / (time.perf_counter() - started)
-    return Measurement(rows_per_second=speed, probs=probs_NK, padding_waste=waste, peak_memory_mb=peak_memory_mb())
-
-
-def _load(contestant: Contestant) -> tuple[Score, int | None]:
-    import torch
-
-    from zsd.student import quiet_transformers
-
+def make_contestant(contestant: Contestant) -> tuple[dict[str, Any], Answer]:
+    """Load a contestant: what that took (``load_seconds``, ``peak_memory_mb``), and `Question` to `Measurement`."""
     torch.set_num_threads(contestant.threads)
-    loaders = {"pipeline": _load_pipeline, "teacher": _load_teacher, "student": _load_student}
+    loaders: dict[str, Callable[[Contestant], Score]] = {
+        "pipeline": transformers_pipeline,
+        "recipe": old_recipe,
+        "teacher": teacher_engine,
+        "compiled": teacher_engine,
+        "student": student,
+    }
+    started = time.perf_counter()
     with quiet_transformers():
-        return loaders[contestant.kind](contestant)
+        score = loaders[contestant.kind](contestant)
+    about = {"load_seconds": round(time.perf_counter() - started, 2), "peak_memory_mb": peak_memory_mb()}
+
+    def answer(question: Question) -> Measurement:
+        timed = time_rows(
+            score,
+            question.texts,
+            part_rows=contestant.part_rows,
+            least_seconds=question.least_seconds,
+            most_seconds=question.most_seconds,
+        )
+        return Measurement(
+            probs=timed.probs,
+            rows_per_second=timed.rows_per_second,
+            padding_waste=timed.padding_waste,
+            peak_memory_mb=peak_memory_mb(),
+        )
+
+    return about, answer
 
 
-def _load_pipeline(contestant: Contestant) -> tuple[Score, int | None]:
+def transformers_pipeline(contestant: Contestant) -> Score:
     """The peer: transformers' own zero-shot pipeline with the same weights, used as its documentation shows."""
-    import torch
     from transformers import pipeline
-
-    from zsd.teachers.nli import load_teacher
 
     path = load_teacher(contestant.model, nli_classes=contestant.nli_classes).path
     labels = contestant.labels
     # Called through Any: the stubs of transformers know only some of the tasks.
     classify: Any = pipeline("zero-shot-classification", model=path, device="cpu", dtype=torch.float32)
 
-    def score(texts: Sequence[str]) -> tuple[FloatArray, float]:
+    def score(texts: Sequence[str]) -> Scored:
         results = classify(
             list(texts),
             list(labels.names),
@@ -163,38 +167,88 @@ def _load_pipeline(contestant: Contestant) -> tuple[Score, int | None]:
             batch_size=PIPELINE_BATCH,
         )
         by_name = [dict(zip(one["labels"], one["scores"], strict=True)) for one in results]
-        return np.array([[row[name] for name in labels.names] for row in by_name], dtype=np.float32), float("nan")
+        return Scored(probs=np.array([[row[name] for name in labels.names] for row in by_name], dtype=np.float32))
 
-    return score, sum(parameter.numel() for parameter in classify.model.parameters())
+    return score
 
 
-def _load_teacher(contestant: Contestant) -> tuple[Score, int | None]:
-    from zsd.engines import load_engine
-    from zsd.soft_labels import soft_labels
-    from zsd.teachers.nli import load_teacher
-    from zsd.teachers.scoring import Scorer
+def old_recipe(contestant: Contestant) -> Score:
+    """The recipe zsd replaces: DeepSparse's zero-shot pipeline in a loop over the texts, as its users ran it.
 
+    Row by row, as in the recipe's own write-up (https://www.argilla.io/blog/neural_magic/): the pairs of a text are
+    tokenized together, each padded to `RECIPE_LENGTH` (or the teacher's limit, where that is less) and only the text
+    cut, then run one after another at batch 1. So does ``MnliTextClassificationPipeline`` of deepsparse 1.8 by
+    default; it cannot be imported beside transformers 5, so its loop is written out. Its one mistake is not repeated:
+    which column is entailment is read from the model.
+    """
+    labels = contestant.labels
     teacher = load_teacher(contestant.model, nli_classes=contestant.nli_classes)
     placement = Placement(device="cpu", threads=contestant.threads)
     engine = load_engine(contestant.engine, teacher, placement, contestant.precision)
-    scorer = Scorer(teacher, engine, contestant.labels)
+    length = recipe_length(teacher.max_length)
 
-    def score(texts: Sequence[str]) -> tuple[FloatArray, float]:
+    def score(texts: Sequence[str]) -> Scored:
+        logits: list[list[Any]] = []
+        tokens = 0
+        for text in texts:
+            encoded = teacher.tokenizer(
+                [[text, hypothesis] for hypothesis in labels.hypotheses],
+                padding="max_length",
+                max_length=length,
+                truncation="only_first",
+                return_tensors="np",
+            )
+            inputs = {name: np.asarray(array, dtype=np.int64) for name, array in encoded.items()}
+            pairs = [{name: array[k : k + 1] for name, array in inputs.items()} for k in range(len(labels))]
+            logits.append([engine.logits(pair)[0] for pair in pairs])
+            tokens += int(inputs["attention_mask"].sum())
+        logits_NKC = np.array(logits, dtype=np.float32)
+        classes = teacher.classes
+        return Scored(
+            probs=soft_labels(
+                logits_NKC[..., classes.entailment],
+                logits_NKC[..., classes.contradiction],
+                multi_label=labels.multi_label,
+            ),
+            tokens=tokens,
+            padding_waste=1.0 - tokens / (len(texts) * len(labels) * length),
+        )
+
+    return score
+
+
+def recipe_length(limit: int) -> int:
+    """Tokens the old recipe pads every pair of a teacher to, whose own limit is given."""
+    return min(RECIPE_LENGTH, limit)
+
+
+def teacher_engine(contestant: Contestant) -> Score:
+    """The teacher on one of zsd's engines, batched as `zsd label` does."""
+    assert contestant.lengths is not None, "a teacher's engine is told how long the pairs are"
+    scorer = load_scorer(
+        contestant.engine,
+        contestant.precision,
+        load_teacher(contestant.model, nli_classes=contestant.nli_classes),
+        contestant.labels,
+        Placement(device="cpu", threads=contestant.threads),
+        lengths=contestant.lengths,
+        long_text="truncate",
+    )
+
+    def score(texts: Sequence[str]) -> Scored:
         scores = scorer.score(texts)
-        multi_label = contestant.labels.multi_label
-        return soft_labels(scores.entailment, scores.contradiction, multi_label=multi_label), scores.padding_waste
+        probs_NK = soft_labels(scores.entailment, scores.contradiction, multi_label=contestant.labels.multi_label)
+        return Scored(probs=probs_NK, tokens=scores.tokens, padding_waste=scores.padding_waste)
 
-    return score, None
+    return score
 
 
-def _load_student(contestant: Contestant) -> tuple[Score, int | None]:
-    from zsd.inference import predict
-    from zsd.student import load_student
-
+def student(contestant: Contestant) -> Score:
+    """The distilled student."""
     model, tokenizer = load_student(contestant.model, contestant.precision)
 
-    def score(texts: Sequence[str]) -> tuple[FloatArray, float]:
+    def score(texts: Sequence[str]) -> Scored:
         predicted = predict(model, tokenizer, texts)
-        return predicted.probs, predicted.padding_waste
+        return Scored(probs=predicted.probs, tokens=predicted.tokens, padding_waste=predicted.padding_waste)
 
-    return score, sum(parameter.numel() for parameter in model.parameters())
+    return score

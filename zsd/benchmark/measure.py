@@ -1,30 +1,33 @@
-"""All contestants on the same rows in one run, in turn, medians; then teacher and student on all rows.
+"""All contestants on the same rows in one run, in turn, medians; then as many rows as each can do, for the quality.
 
 Legend: N rows, K labels.
 """
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from zsd.benchmark.contestants import PIPELINE_BATCH, Contestant, Measurement, Process
+from zsd.benchmark.contestants import LEAST_SECONDS, Contestant
+from zsd.benchmark.flops import SequenceCost
+from zsd.benchmark.peak import Peak
+from zsd.benchmark.race import Entry, Race, is_reference
+from zsd.benchmark.rows import figures
+from zsd.benchmark.workload import sequence_lengths
+from zsd.buckets import LengthSample
 from zsd.console import say
-from zsd.errors import EngineError
-from zsd.evaluation import agreement, classification_metrics
-from zsd.labels import LabelSet
-from zsd.student import student_directory
 from zsd.teachers.nli import load_teacher
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
+
+WARM_UP_ROUNDS = 2
+"""How many rounds' time the warm-up may take: in it engines of fixed shapes compile each shape they meet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,57 +35,35 @@ class Result:
     """What `measure` found.
 
     Attributes:
-        contestants: the ``contestants`` part of benchmark.json.
+        contestants: the ``contestants`` part of benchmark.json: see `zsd.benchmark.rows.figures`.
+        left_out: ``name`` and ``reason`` of everyone who could not take part to the end.
+        peak: operations per second of the matrix product, by precision, median of the rounds.
         teacher: [N, K] probabilities of the fp32 teacher on all rows.
         student: [N, K] probabilities of the student on all rows, in the precision that was faster.
+        mean_tokens: of a pair.
     """
 
     contestants: list[dict[str, Any]]
+    left_out: list[dict[str, str]]
+    peak: dict[str, float]
     teacher: FloatArray
     student: FloatArray
-
-
-def line_up(
-    *, teacher: str, student: str, labels: LabelSet, nli_classes: str | None, engines: Sequence[str], threads: int
-) -> list[Contestant]:
-    """Who takes part: the pipeline, the teacher on each engine, the student in fp32 and bf16.
-
-    torch fp32 is always among the teacher's engines: it is the reference.
-    """
-    common: dict[str, Any] = {"labels": labels, "nli_classes": nli_classes, "threads": threads}
-    chosen = [*dict.fromkeys(["torch:fp32", *engines])]
-    contestants = [
-        Contestant(
-            name="transformers pipeline", kind="pipeline", engine="torch", precision="fp32", model=teacher, **common
-        )
-    ]
-    for one in chosen:
-        engine, _, precision = one.partition(":")
-        name = f"teacher, {engine} {precision}"
-        contestants.append(
-            Contestant(name=name, kind="teacher", engine=engine, precision=precision or "fp32", model=teacher, **common)
-        )
-    directory = str(student_directory(student))
-    students = [
-        Contestant(
-            name=f"student, torch {precision}",
-            kind="student",
-            engine="torch",
-            precision=precision,
-            model=directory,
-            **common,
-        )
-        for precision in ("fp32", "bf16")
-    ]
-    return contestants + students
+    mean_tokens: float
 
 
 def measure(
-    contestants: Sequence[Contestant], texts: Sequence[str], gold: IntArray | None, *, speed_rows: int, rounds: int
+    contestants: Sequence[Contestant],
+    texts: Sequence[str],
+    gold: IntArray | None,
+    *,
+    speed_rows: int,
+    rounds: int,
+    round_seconds: float,
 ) -> Result:
-    """Time every contestant in turn, round after round, then let teacher and student classify all rows.
+    """Time every contestant in turn, round after round, then let each classify what rows it can.
 
-    A contestant that cannot run here is left out with a line that says why.
+    A contestant that cannot run here, or dies, is left out with a line that says why. One that does not finish its
+    rows in a round's time is timed on those that it did.
 
     Args:
         contestants: from `line_up`.
@@ -90,90 +71,108 @@ def measure(
         gold: their gold labels, or None.
         speed_rows: rows of one timed run: the first ones.
         rounds: timed runs of each, after one that is not counted.
+        round_seconds: most time of a timed run. The fp32 teacher and the student then classify all N rows however long
+            it takes, any other engine of the teacher as many as it can in that time.
 
     Raises:
-        EngineError: the reference teacher or the student cannot run.
+        EngineError: the pipeline, the reference teacher or the student cannot run.
     """
     timed = list(texts[:speed_rows])
-    processes = _start(contestants)
+    lengths = {one.name: sequence_lengths(one, texts) for one in contestants}
+    contestants = [_with_lengths(one, lengths[one.name]) for one in contestants]
+    race = Race()
+    peak = Peak(contestants[0].threads)
     try:
-        runs: dict[str, list[Measurement]] = {}
-        for number in range(rounds + 1):
-            say(f"benchmark: round {number} of {rounds}{'' if number else ' (warm-up)'}, {len(timed)} rows each")
-            for process in processes:
-                least = {"least_seconds": 0.0} if number == 0 else {}
-                result = process.measure(timed, **least)
-                if number:
-                    runs.setdefault(process.contestant.name, []).append(result)
-        reference = next(p for p in processes if p.contestant.kind == "teacher")
-        students = [p for p in processes if p.contestant.kind == "student"]
-        student = max(students, key=lambda p: _median_speed(runs[p.contestant.name]))
-        say(f"benchmark: teacher and {student.contestant.name} on all {len(texts):,} rows")
-        teacher_NK = reference.measure(texts, least_seconds=0.0).probs
-        student_NK = student.measure(texts, least_seconds=0.0).probs
-        rows = [_row(p, runs[p.contestant.name], teacher_NK[: len(timed)], gold) for p in processes]
+        costs = _costs(peak, contestants)
+        for contestant in contestants:
+            race.enter(contestant, timed)
+        rates = _run_rounds(race, peak, rounds=rounds, round_seconds=round_seconds)
+        student = _classify_the_rest(race, texts, round_seconds=round_seconds)
+        reference = next(entry for entry in race.entries if is_reference(entry.contestant))
+        found = [
+            figures(
+                entry.contestant,
+                entry.runs,
+                entry.probs,
+                load_seconds=entry.process.loaded["load_seconds"],
+                reference_NK=reference.probs,
+                own_fp32_NK=_own_fp32(race.entries, entry.contestant),
+                gold=gold,
+                lengths_NK=lengths[entry.contestant.name],
+                cost=costs[entry.contestant.model],
+                peak=rates,
+            )
+            for entry in race.entries
+        ]
     finally:
-        for process in processes:
-            process.close()
-    slowest = next(row for row in rows if row["kind"] == "pipeline")["rows_per_second"]
-    for row in rows:
-        row["speedup"] = row["rows_per_second"] / slowest
-    return Result(contestants=rows, teacher=teacher_NK, student=student_NK)
+        race.close()
+        peak.close()
+    slowest = next(row for row in found if row["kind"] == "pipeline")["rows_per_second"]
+    return Result(
+        contestants=[row | {"speedup": row["rows_per_second"] / slowest} for row in found],
+        left_out=race.left_out,
+        peak=rates,
+        teacher=reference.probs,
+        student=student.probs,
+        mean_tokens=float(lengths[reference.contestant.name].mean()),
+    )
 
 
-def _start(contestants: Sequence[Contestant]) -> list[Process]:
-    processes = []
-    for contestant in contestants:
-        say(f"benchmark: loading {contestant.name}")
-        try:
-            processes.append(Process(contestant))
-        except EngineError as error:
-            if contestant.kind != "teacher" or (contestant.engine, contestant.precision) == ("torch", "fp32"):
-                raise
-            say(f"benchmark: {contestant.name} is left out: {error}")
-    return processes
+def _with_lengths(contestant: Contestant, lengths_NK: IntArray) -> Contestant:
+    """A teacher told how long the pairs are, as `zsd label` tells it."""
+    if contestant.kind not in ("teacher", "compiled"):
+        return contestant
+    limit = load_teacher(contestant.model, nli_classes=contestant.nli_classes).max_length
+    return replace(contestant, lengths=LengthSample.of(lengths_NK.reshape(-1), max_length=limit))
 
 
-def _row(process: Process, runs: list[Measurement], reference_NK: FloatArray, gold: IntArray | None) -> dict[str, Any]:
-    contestant = process.contestant
-    speeds = [run.rows_per_second for run in runs]
-    probs_NK = runs[-1].probs
-    multi_label = contestant.labels.multi_label
-    speed = _median_speed(runs)
-    passes = 1 if contestant.kind == "student" else len(contestant.labels)
-    waste = runs[-1].padding_waste
-    metrics = {} if gold is None else classification_metrics(gold[: len(probs_NK)], probs_NK, contestant.labels.names)
-    return {
-        "name": contestant.name,
-        "kind": contestant.kind,
-        "engine": contestant.engine,
-        "precision": contestant.precision,
-        "rows": len(probs_NK),
-        "device": "cpu",
-        "batch": PIPELINE_BATCH if contestant.kind == "pipeline" else None,
-        "threads": contestant.threads,
-        "rows_per_second": speed,
-        "rows_per_second_runs": speeds,
-        "pairs_per_second": speed * passes,
-        "passes_per_row": passes,
-        "peak_memory_mb": runs[-1].peak_memory_mb,
-        "load_seconds": process.loaded["load_seconds"],
-        "parameters": process.loaded["parameters"],
-        "model_mb": _weights_mb(contestant),
-        "padding_waste": None if math.isnan(waste) else waste,
-        "agreement": agreement(reference_NK, probs_NK, multi_label=multi_label),
-        "accuracy": metrics.get("accuracy"),
-        "micro_f1": metrics.get("micro_f1"),
+def _costs(peak: Peak, contestants: Sequence[Contestant]) -> dict[str, SequenceCost]:
+    """What a sequence costs, by checkpoint."""
+    students = {one.model for one in contestants if one.kind == "student"}
+    teachers = {one.model: one.nli_classes for one in contestants if one.kind != "student"}
+    return {model: peak.student_cost(model) for model in students} | {
+        model: peak.teacher_cost(model, nli_classes) for model, nli_classes in teachers.items()
     }
 
 
-def _median_speed(runs: list[Measurement]) -> float:
-    return statistics.median(run.rows_per_second for run in runs)
+def _run_rounds(race: Race, peak: Peak, *, rounds: int, round_seconds: float) -> dict[str, float]:
+    """A warm-up and the timed rounds; returns the median rates of the matrix product."""
+    say(f"benchmark: warm-up, {len(race.entries)} contestants")
+    for entry in list(race.entries):
+        first = race.measure(entry, entry.texts, least=0.0, most=WARM_UP_ROUNDS * round_seconds)
+        if first is not None:
+            entry.texts = entry.texts[: len(first.probs)]
+    rates: list[dict[str, float]] = []
+    for number in range(1, rounds + 1):
+        rates.append(peak.rates())
+        for entry in list(race.entries):
+            run = race.measure(entry, entry.texts, least=LEAST_SECONDS, most=round_seconds)
+            if run is not None:
+                name = entry.contestant.name
+                say(f"benchmark: round {number} of {rounds}: {name}, {run.rows_per_second:,.1f} rows/s")
+                entry.runs.append(run)
+                entry.probs = run.probs if len(run.probs) > len(entry.probs) else entry.probs
+    return {name: statistics.median(one[name] for one in rates) for name in rates[0]}
 
 
-def _weights_mb(contestant: Contestant) -> float | None:
-    directory = Path(contestant.model)
-    if contestant.kind != "student":
-        directory = Path(load_teacher(contestant.model, nli_classes=contestant.nli_classes).path)
-    sizes = [file.stat().st_size for file in directory.glob("*.safetensors")]
-    return sum(sizes) / 2**20 if sizes else None
+def _classify_the_rest(race: Race, texts: Sequence[str], *, round_seconds: float) -> Entry:
+    """Rows beyond the timed ones: all for the reference and the faster student, which is returned."""
+    students = [entry for entry in race.entries if entry.contestant.kind == "student"]
+    student = max(students, key=lambda entry: entry.speed)
+    say(f"benchmark: quality on up to {len(texts):,} rows")
+    for entry in list(race.entries):
+        if entry.contestant.kind in ("pipeline", "recipe") or len(entry.probs) == len(texts):
+            continue
+        unlimited = entry is student or is_reference(entry.contestant)
+        most = float("inf") if unlimited else round_seconds
+        more = race.measure(entry, texts[len(entry.probs) :], least=0.0, most=most)
+        if more is not None:
+            entry.probs = np.concatenate([entry.probs, more.probs])
+    return student
+
+
+def _own_fp32(entries: Sequence[Entry], contestant: Contestant) -> FloatArray | None:
+    """What the same checkpoint says in fp32, where that took part."""
+    same = (entry for entry in entries if entry.contestant.kind == contestant.kind)
+    exact = (e for e in same if (e.contestant.model, e.contestant.precision) == (contestant.model, "fp32"))
+    return next((entry.probs for entry in exact), None)

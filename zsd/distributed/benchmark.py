@@ -13,10 +13,12 @@ import pyarrow as pa
 import zsd
 from zsd import storage
 from zsd.assets import BUNDLED_TEACHER
-from zsd.batching import PairSet, pair_layout
-from zsd.benchmark.contestants import Contestant, Process
-from zsd.benchmark.measure import line_up, measure
+from zsd.benchmark.contestants import Contestant, Process, recipe_length
+from zsd.benchmark.lineup import line_up
+from zsd.benchmark.measure import measure
+from zsd.benchmark.peak import SIZE
 from zsd.benchmark.quality import compare, examples
+from zsd.benchmark.race import is_reference
 from zsd.config import BenchmarkConfig, LabelConfig
 from zsd.console import say
 from zsd.corpus import resolve_sources
@@ -27,7 +29,7 @@ from zsd.gold import read_gold
 from zsd.labels import DEFAULT_TEMPLATE, LabelSet
 from zsd.machine import available_cpus, describe_machine
 from zsd.output import claim
-from zsd.report import summary_table, write_report
+from zsd.report import SCHEMA, summary_table, write_report
 from zsd.shards import MANIFEST, read_json, write_json
 from zsd.student import CARD, load_student, student_directory, student_names
 from zsd.teachers.nli import absolute_checkpoint, checkpoint_fingerprint, load_teacher
@@ -75,6 +77,10 @@ def _identity(config: BenchmarkConfig, teacher: str, labels: LabelSet, directory
     return asked | {
         "teacher": teacher,
         "teacher_fingerprint": load_teacher(teacher, nli_classes=config.nli_classes).fingerprint,
+        "compiled": {
+            form: load_teacher(form, nli_classes=config.nli_classes).fingerprint
+            for form in map(absolute_checkpoint, config.compiled)
+        },
         "student_fingerprint": checkpoint_fingerprint(directory),
         "labels": labels.to_dict(),
     }
@@ -94,20 +100,28 @@ def _measure_all(config: BenchmarkConfig, teacher: str, labels: LabelSet, direct
         say(f"benchmark: no column {config.label_column!r}: quality is agreement with the teacher only")
     contestants = line_up(
         teacher=teacher,
+        compiled=[absolute_checkpoint(form) for form in config.compiled],
         student=str(directory),
         labels=labels,
         nli_classes=config.nli_classes,
         engines=config.engines,
         threads=available_cpus(),
     )
-    found = measure(contestants, rows.texts, rows.gold, speed_rows=config.speed_rows, rounds=config.rounds)
+    found = measure(
+        contestants,
+        rows.texts,
+        rows.gold,
+        speed_rows=config.speed_rows,
+        rounds=config.rounds,
+        round_seconds=config.round_seconds,
+    )
     overhead = None
     if config.ray_overhead:
-        reference = next(one for one in contestants if one.kind == "teacher")
+        reference = next(one for one in contestants if is_reference(one))
         overhead = _overhead(reference, rows.texts[:OVERHEAD_ROWS], config)
     names = labels.names
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "zsd_version": zsd.__version__,
         "command": _command(config),
@@ -120,24 +134,24 @@ def _measure_all(config: BenchmarkConfig, teacher: str, labels: LabelSet, direct
             "rows": len(rows.texts),
             "speed_rows": min(config.speed_rows, len(rows.texts)),
             "rounds": config.rounds,
-            "mean_tokens_per_pair": _mean_tokens(teacher, config.nli_classes, labels, rows.texts[: config.speed_rows]),
+            "round_seconds": config.round_seconds,
+            "min_agreement": config.min_agreement,
+            "threads": available_cpus(),
+            "device": "cpu",
+            "recipe_length": recipe_length(load_teacher(teacher, nli_classes=config.nli_classes).max_length),
+            "mean_tokens_per_pair": found.mean_tokens,
             "gold": rows.gold is not None,
             "teacher": teacher,
             "student": str(directory),
         },
         "label_job": _label_job(config.output),
         "contestants": found.contestants,
+        "left_out": found.left_out,
+        "peak": {"size": SIZE, "operations_per_second": found.peak},
         "quality": compare(found.teacher, found.student, rows.gold, names, multi_label=labels.multi_label),
         "ray_overhead": overhead,
         "examples": examples(rows.texts, found.teacher, found.student, rows.gold, names),
     }
-
-
-def _mean_tokens(teacher: str, nli_classes: str | None, labels: LabelSet, texts: list[str]) -> float:
-    loaded = load_teacher(teacher, nli_classes=nli_classes)
-    layout = pair_layout(loaded.tokenizer)
-    pairs = PairSet.build(loaded.tokenizer, layout, texts, labels.hypotheses, max_length=loaded.max_length)
-    return float(pairs.lengths.mean())
 
 
 def _overhead(reference: Contestant, texts: list[str], config: BenchmarkConfig) -> dict[str, Any] | None:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from zsd.batching import PairSet, pair_layout
+from zsd.batching import IntArray, PairSet, pair_layout
+from zsd.buckets import LengthSample
 from zsd.config import LabelConfig
-from zsd.distributed.store_job import run_store_job
-from zsd.labelling import LabelTask, sample_units
+from zsd.distributed.store_job import JobPlan, run_store_job
+from zsd.labelling import LabelTask, sample_texts, sample_units
+from zsd.labels import LabelSet
 from zsd.shards import SOFT_LABELS, Unit
-from zsd.storage import resolve
-from zsd.teachers.nli import absolute_checkpoint, load_teacher
+from zsd.storage import join, resolve
+from zsd.teachers.nli import NLITeacher, absolute_checkpoint, load_teacher
 
 UNIT_PAIRS = 1024
 """Pairs of a unit: some ten seconds of work for a small teacher on one core, so little is lost or waited for."""
 
 UNIT_ROWS_LEAST = 64
 """Rows of a unit even with many labels: a store is not made of thousands of tiny files."""
+
+
+LENGTH_ROWS = 2048
+"""Rows whose lengths the driver looks at, to choose bucket shapes for all actors."""
 
 
 def label(config: LabelConfig) -> dict[str, Any]:
@@ -28,8 +35,7 @@ def label(config: LabelConfig) -> dict[str, Any]:
     """
     labels = config.label_set()
     teacher = load_teacher(config.teacher, max_length=config.max_length, nli_classes=config.nli_classes)
-    layout = pair_layout(teacher.tokenizer)
-    PairSet.build(teacher.tokenizer, layout, ["probe"], labels.hypotheses, max_length=teacher.max_length)
+    _pair_lengths(teacher, ["probe"], labels, config.long_text)  # a hypothesis too long must leave nothing behind
     identity = {
         "labels": labels.to_dict(),
         "temperature": config.temperature,
@@ -37,13 +43,21 @@ def label(config: LabelConfig) -> dict[str, Any]:
         "teacher_fingerprint": teacher.fingerprint,
         "nli_classes": {"entailment": teacher.classes.entailment, "contradiction": teacher.classes.contradiction},
         "max_length": teacher.max_length,
+        "long_text": config.long_text,
         "engine_asked": config.engine,
         "precision_asked": config.precision,
     }
+    output = resolve(config.output).uri
 
-    def make_worker(units: list[Unit]) -> LabelTask:
-        return LabelTask(
-            output=resolve(config.output).uri,
+    def plan(units: list[Unit]) -> JobPlan:
+        sample = sample_units(units)
+        lengths = LengthSample.of(
+            _pair_lengths(teacher, sample_texts(join(output, "corpus"), sample, LENGTH_ROWS), labels, config.long_text),
+            max_length=teacher.max_length,
+            job_pairs=sum(unit.rows for unit in units) * len(labels),
+        )
+        task = LabelTask(
+            output=output,
             labels=labels,
             teacher=absolute_checkpoint(config.teacher),
             nli_classes=config.nli_classes,
@@ -52,8 +66,14 @@ def label(config: LabelConfig) -> dict[str, Any]:
             engine=config.engine,
             precision=config.precision,
             min_agreement=config.min_agreement,
-            sample=sample_units(units),
-            pairs=sum(unit.rows for unit in units) * len(labels),
+            long_text=config.long_text,
+            lengths=lengths,
+            sample=sample,
+            pairs=0,
+        )
+        return JobPlan(
+            make_worker=lambda rows: replace(task, pairs=rows * len(labels)),
+            facts={"buckets": list(lengths.buckets())},
         )
 
     return run_store_job(
@@ -62,5 +82,22 @@ def label(config: LabelConfig) -> dict[str, Any]:
         folder=SOFT_LABELS,
         identity=identity,
         unit_rows=max(UNIT_ROWS_LEAST, UNIT_PAIRS // len(labels)),
-        make_worker=make_worker,
+        plan=plan,
     )
+
+
+def _pair_lengths(teacher: NLITeacher, texts: list[str], labels: LabelSet, long_text: str) -> IntArray:
+    """Tokens of every pair of some texts.
+
+    Raises:
+        TeacherError: the tokenizer cannot be batched pairwise, or a hypothesis does not fit.
+    """
+    pairs = PairSet.build(
+        teacher.tokenizer,
+        pair_layout(teacher.tokenizer),
+        texts,
+        labels.hypotheses,
+        max_length=teacher.max_length,
+        windows=long_text == "window",
+    )
+    return pairs.lengths

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from zsd.config import PredictConfig
-from zsd.distributed.store_job import run_store_job
+from zsd.distributed.store_job import JobPlan, run_store_job
 from zsd.predicting import PredictTask
 from zsd.shards import PREDICTIONS
 from zsd.storage import resolve
@@ -31,13 +31,12 @@ def predict(config: PredictConfig) -> dict[str, Any]:
         "precision": config.precision,
         "model_fingerprint": checkpoint_fingerprint(directory),
     }
+    task = PredictTask(output=resolve(config.output).uri, model=str(directory.resolve()), precision=config.precision)
     return run_store_job(
         config,
         job="predict",
         folder=PREDICTIONS,
         identity=identity,
         unit_rows=UNIT_ROWS,
-        make_worker=lambda units: PredictTask(
-            output=resolve(config.output).uri, model=str(directory.resolve()), precision=config.precision
-        ),
+        plan=lambda units: JobPlan(make_worker=lambda rows: task, facts={}),
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from zsd import storage
@@ -12,6 +13,7 @@ from zsd.corpus import IngestResult, ingest_local, resolve_sources
 from zsd.distributed.cluster import connect, pool_size, run_tasks
 from zsd.distributed.pool import UnitWorker, run_units
 from zsd.engines.base import Placement
+from zsd.engines.choice import choice_lines, read_choices
 from zsd.manifest import make_manifest
 from zsd.output import claim
 from zsd.shards import MANIFEST, Unit, UnitRecord, pending, read_json, read_record, write_json
@@ -22,6 +24,19 @@ INGEST_HERE_BYTES = 32 << 20
 WorkerMaker = Callable[[Placement], UnitWorker]
 
 
+@dataclass(frozen=True, kw_only=True)
+class JobPlan:
+    """What a job decides when it knows its corpus, and decides alike on every run.
+
+    Args:
+        make_worker: from the rows that one actor may expect to the picklable that makes a worker in an actor.
+        facts: what the manifest says of it, at the top level.
+    """
+
+    make_worker: Callable[[int], WorkerMaker]
+    facts: dict[str, Any]
+
+
 def run_store_job(
     config: CorpusConfig,
     *,
@@ -29,7 +44,7 @@ def run_store_job(
     folder: str,
     identity: dict[str, Any],
     unit_rows: int,
-    make_worker: Callable[[list[Unit]], WorkerMaker],
+    plan: Callable[[list[Unit]], JobPlan],
 ) -> dict[str, Any]:
     """Run or resume one job that turns corpus rows into shards; returns its manifest.
 
@@ -39,7 +54,7 @@ def run_store_job(
         folder: where the shards go, below the output.
         identity: what makes two runs the same job.
         unit_rows: rows of one unit, where the user did not say.
-        make_worker: from all units of the job to the picklable that makes a worker in an actor.
+        plan: what follows from all units of the job.
 
     Raises:
         OutputError: the output belongs to another job, or its inputs have changed.
@@ -63,9 +78,17 @@ def run_store_job(
     records = [read_record(directory, part) for part in sorted(done)]
     if done:
         say(f"resuming: {sum(r.rows for r in records):,} of {ingest.kept:,} rows are done and kept")
+    planned = plan(units)
     if todo:
-        records += _run(config, job, todo, make_worker(units), ingest)
-    manifest = make_manifest(job=job, folder=folder, identity=identity, ingest=ingest, records=records)
+        records += _run(config, job, todo, planned, ingest)
+    manifest = make_manifest(
+        job=job,
+        folder=folder,
+        identity=identity | planned.facts,
+        ingest=ingest,
+        records=records,
+        choices=read_choices(config.output, records),
+    )
     write_json(manifest_file, manifest)
     return manifest
 
@@ -92,9 +115,7 @@ def _ingest(config: CorpusConfig, unit_rows: int) -> IngestResult:
     return result
 
 
-def _run(
-    config: CorpusConfig, job: str, todo: list[Unit], make_worker: WorkerMaker, ingest: IngestResult
-) -> list[UnitRecord]:
+def _run(config: CorpusConfig, job: str, todo: list[Unit], plan: JobPlan, ingest: IngestResult) -> list[UnitRecord]:
     connect(config.ray_address)
     size = pool_size(
         cpu_actors=config.cpu_actors,
@@ -107,8 +128,18 @@ def _run(
     say(f"{job}: starting {' and '.join(kinds)} for {len(todo):,} unit(s)")
     todo_rows = sum(unit.rows for unit in todo)
     progress = Progress(job, total=ingest.kept, done=ingest.kept - todo_rows)
-    records = []
-    for record in run_units(todo, make_worker, size):
+    records: list[UnitRecord] = []
+    for record in run_units(todo, plan.make_worker(-(-todo_rows // size.actors)), size):
+        _tell_choice(config.output, record, records)
         records.append(record)
         progress.add(record.rows, started=record.started)
     return records
+
+
+def _tell_choice(output: str, record: UnitRecord, before: Sequence[UnitRecord]) -> None:
+    """Say once what runs on a node: an actor's own words may go where nobody reads them."""
+    if record.choice in {one.choice for one in before}:
+        return
+    for choice in read_choices(output, [record]).values():
+        for line in choice_lines(choice):
+            say(line)

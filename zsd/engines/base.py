@@ -30,24 +30,42 @@ class Placement:
 
 
 class Engine(Protocol):
-    """One loaded model on one device. `zsd.engines.load_engine` makes them.
+    """One loaded model on one device. `zsd.engines.load_engine` makes them; `zsd.engines.registry` lists them.
+
+    An engine is exact in its precision: a row's logits depend on nothing but the row, up to rounding; neither the
+    length it is padded to nor its neighbours in the batch change them. It holds the weights once (one of fixed shapes:
+    once a shape).
 
     Attributes:
-        name: ``torch``, ``deepsparse``, ...
-        precision: ``fp32`` or ``bf16``.
+        name: ``torch``, ``deepsparse``, ``openvino``, ``onnxruntime``.
+        precision: ``fp32``, ``bf16``, ``fp16`` or ``int8``.
+        threads: processor threads it uses.
+        fingerprint: engine, version of its library, precision and what it runs: two engines with the same one give
+            the same logits on the same processor.
         buckets: the only lengths the engine runs, or None where any length goes.
+        most_buckets: most of them that should be used, since each is compiled and has weights of its own.
+        lanes: shares that a batch is cut into; a fixed shape of rows that are no multiple of it wastes up to a row a
+            lane.
         token_budget: most padded tokens a batch should have.
     """
 
     name: str
     precision: str
+    threads: int
+    fingerprint: str
     buckets: tuple[int, ...] | None
+    most_buckets: int
+    lanes: int
     token_budget: int
 
     def logits(self, inputs: Mapping[str, IntArray]) -> FloatArray:
-        """Run one batch: named [B, L] inputs in, [B, C] float32 raw logits out."""
+        """Run one batch: named [B, L] inputs in, [B, C] float32 raw logits out. Not for two threads at once.
+
+        Raises:
+            EngineError: the engine cannot run this shape here.
+        """
         ...
 
     def close(self) -> None:
-        """Free the model."""
+        """Free the model and end its threads; the engine cannot be used after it."""
         ...

@@ -1,4 +1,4 @@
-"""The DeepSparse engine: fp32 ONNX on x86-64 Linux, one compiled engine a (batch, length) shape.
+"""The DeepSparse engine: fp32 and int8 ONNX on x86-64 Linux, one compiled engine a (batch, length) shape.
 
 DeepSparse 1.8 is the last real release. It compiles a static shape, ignores OMP_NUM_THREADS and takes every core
 unless told, and may phone home on import unless told not to.
@@ -16,17 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from zsd.compile.export import exported_onnx
+from zsd.compile.probes import teacher_probes
 from zsd.engines.base import FloatArray, IntArray, Placement
+from zsd.engines.fixed_shapes import affordable_buckets, bucket_lengths, least_shape
+from zsd.engines.model_file import INT8_ONNX, dense_file, engine_fingerprint, integer_file
 from zsd.errors import EngineError
 from zsd.teachers.nli import NLITeacher
+from zsd.telemetry import no_telemetry
 
 TOKEN_BUDGET = 1024
 """Padded tokens a call: more are no faster, and fill the last call of a unit with more repeats."""
-
-STEPS = (4, 5, 6, 7)
-"""Lengths that may be compiled are these times a power of two: at most a fifth of a call is padding, in news a tenth,
-and a corpus rarely needs more than ten. Each is compiled when it is first needed, in a few seconds."""
 
 BANNER = "DeepSparse, Copyright"
 
@@ -50,27 +49,30 @@ class DeepSparseEngine:
     Args:
         teacher: what to run; exported and cached on first use.
         placement: must be a CPU; its threads become DeepSparse's cores.
-        precision: ``fp32``.
+        precision: ``fp32``, or ``int8`` of a teacher that `zsd compile` made.
 
     Raises:
-        EngineError: DeepSparse is not installed here, or cannot run this model.
+        EngineError: DeepSparse is not installed here, cannot run this model or finds other logits in it than torch, or
+            the teacher has no int8 form.
         TeacherError: the checkpoint's weights cannot be loaded.
     """
 
     name = "deepsparse"
 
     def __init__(self, teacher: NLITeacher, placement: Placement, precision: str = "fp32") -> None:
-        if placement.device != "cpu":
-            raise EngineError("DeepSparse runs on CPUs only: use --engine torch for GPU actors")
-        if precision != "fp32":
-            raise EngineError(f"the deepsparse engine has no precision {precision!r}: use fp32")
         self.precision = precision
         self.threads = placement.threads
+        self.lanes = 1
         self.token_budget = TOKEN_BUDGET
         self.buckets: tuple[int, ...] | None = bucket_lengths(teacher.max_length)
         self._engine = _deepsparse_engine()
-        self._file = exported_onnx(teacher, self.name, self._run_once)
+        self._file = integer_file(teacher, INT8_ONNX) if precision == "int8" else dense_file(teacher)
+        self.fingerprint = engine_fingerprint(teacher, "deepsparse", precision)
+        self.most_buckets = affordable_buckets(self._file, placement.threads)
+        self._probes = teacher_probes(teacher)
         self._compiled: dict[tuple[int, int], _Compiled] = {}
+        # A model that DeepSparse cannot run is refused now, and not with the first rows.
+        self._compile(*least_shape(bucket_lengths(teacher.max_length), self._probes))
 
     def logits(self, inputs: Mapping[str, IntArray]) -> FloatArray:
         """Run one batch, compiling its shape the first time.
@@ -80,45 +82,46 @@ class DeepSparseEngine:
         """
         rows, length = inputs["input_ids"].shape
         if (rows, length) not in self._compiled:
-            self._compiled[rows, length] = self._compile(self._file, rows, length)
+            self._compiled[rows, length] = self._compile(rows, length)
         return self._compiled[rows, length](inputs)
 
-    def _compile(self, file: Path, rows: int, length: int) -> _Compiled:
-        names = _onnx_inputs(file)
-        shapes = [[rows, length]] * len(names)
-        try:
-            model = self._engine(str(file), batch_size=rows, num_cores=self.threads, input_shapes=shapes)
-        except (RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise EngineError(f"DeepSparse cannot run shape {rows} x {length}: {reason}") from None
-        return _Compiled(model, names)
-
-    def _run_once(self, file: Path, inputs: Mapping[str, IntArray]) -> FloatArray:
-        rows, length = inputs["input_ids"].shape
-        return self._compile(file, rows, length)(inputs)
+    def _compile(self, rows: int, length: int) -> _Compiled:
+        with tempfile.TemporaryDirectory(prefix="zsd-") as scratch:
+            file = Path(scratch) / "model.onnx"
+            names = _write_static(self._file, file, rows, length)
+            try:
+                model = self._engine(str(file), batch_size=rows, num_cores=self.threads)
+            except (RuntimeError, ValueError) as error:
+                reason = " ".join(str(error).split())[:200]
+                raise EngineError(f"DeepSparse cannot run shape {rows} x {length}: {reason}") from None
+        compiled = _Compiled(model, names)
+        self._probes.check(self.name, self.precision, compiled, rows=rows, length=length)
+        return compiled
 
     def close(self) -> None:
         """Free every compiled shape."""
         self._compiled.clear()
 
 
-def bucket_lengths(max_length: int) -> tuple[int, ...]:
-    """16, 20, 24, 28, 32, 40, ... up to the longest pair the model takes."""
-    lengths = {step << power for power in range(2, max_length.bit_length()) for step in STEPS}
-    return (*sorted(length for length in lengths if length < max_length), max_length)
+def _write_static(source: Path, file: Path, rows: int, length: int) -> list[str]:
+    """Copy a model, its inputs now [rows, length]; returns their names in the graph's own order.
 
-
-def _onnx_inputs(file: Path) -> list[str]:
-    """Input names in the graph's own order; one that the graph does not use is not among them."""
+    The engine's own ``input_shapes`` would write the shape into the source, under the eyes of whoever else reads it.
+    """
     import onnx
 
-    return [value.name for value in onnx.load(str(file), load_external_data=False).graph.input]
+    model = onnx.load(str(source))
+    for value in model.graph.input:
+        for axis, size in zip(value.type.tensor_type.shape.dim, (rows, length), strict=True):
+            axis.dim_value = size
+    onnx.save(model, str(file))
+    return [value.name for value in model.graph.input]
 
 
 def _deepsparse_engine() -> Any:
-    os.environ.setdefault("NM_DISABLE_ANALYTICS", "True")
     try:
-        from deepsparse import Engine
+        with no_telemetry():
+            from deepsparse import Engine
     except ImportError as error:
         raise EngineError(
             f"DeepSparse is not installed here ({error}): it needs Linux on x86-64 and Python 3.11; use --engine torch"

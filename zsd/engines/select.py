@@ -1,7 +1,11 @@
 """`--engine auto`: time the candidates on real rows where they will run, admit those that agree, take the fastest.
 
 Which CPU engine is fastest depends on the processor (AMX, AVX-512 bf16, VNNI, AVX2), so it is measured, on each node.
-Speed is timed; agreement depends on the rows alone, so the verdict on an engine is the same on every run.
+Speed is timed; agreement depends on the rows alone, so the verdict on an engine that scored them is always the same.
+
+What trials cost is bounded. A candidate is tried while all trials together stay within `TRIAL_SHARE` of the time that
+the reference, torch fp32, would need for this actor's part of the job, and while the candidate itself is expected to
+cost no more than `WORTH_SHARE` of what the best engine so far needs for it. The likeliest winners come first.
 
 Legend: N rows, K labels.
 """
@@ -10,77 +14,102 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-import numpy as np
-import numpy.typing as npt
-
+from zsd.buckets import LengthSample
+from zsd.compile.compiled import compiled_file
+from zsd.compile.openvino_core import INT8_IR
 from zsd.engines import load_engine
 from zsd.engines.base import Placement
+from zsd.engines.model_file import INT8_ONNX
+from zsd.engines.registry import combinations
+from zsd.engines.trial import BoolArray, Trial, disagreement, not_run, outcome, rows_in_bins, timed, warm_up
 from zsd.errors import EngineError
 from zsd.labels import LabelSet
-from zsd.soft_labels import soft_labels
 from zsd.teachers.nli import NLITeacher
-from zsd.teachers.scoring import Scorer, Scores
+from zsd.teachers.scoring import Scorer
 
 REFERENCE = ("torch", "fp32")
 
 SAMPLE_ROWS = 256
 """Most rows of a trial: agreement is known to 1/256, and 0.99 lets two rows differ."""
 
-TRIAL_SHARE = 0.1
-"""Most of the job's own work that a candidate's trial may repeat."""
+REFERENCE_SHARE = 0.1
+"""Most of the job's own rows that the reference scores in a trial."""
 
-CHUNK_ROWS = 32
-"""Rows scored between two looks at the clock."""
+TRIAL_SHARE = 0.3
+"""Most of the reference's time for the job that all trials together take, its own pass among them."""
 
-DEEPSPARSE_WORTH_PAIRS = 50_000
-"""Pairs below which exporting and compiling for DeepSparse (half a minute) cannot pay."""
+WORTH_SHARE = 0.25
+"""Most of the best engine's time for the job that one more candidate may cost: if it is a third faster, that pays."""
 
+LIKELY = (
+    ("deepsparse", "int8"),
+    ("openvino", "int8"),
+    ("openvino", "bf16"),
+    ("onnxruntime", "int8"),
+    ("torch", "bf16"),
+    ("torch", "fp16"),
+    ("openvino", "fp32"),
+    ("onnxruntime", "fp32"),
+    ("deepsparse", "fp32"),
+)
+"""Every engine and precision but the reference, the likely fastest first."""
+
+INT8_FORMS = {"deepsparse": INT8_ONNX, "onnxruntime": INT8_ONNX, "openvino": INT8_IR}
+"""The file of a compiled teacher that an engine runs in int8."""
+
+LOADING = {"torch": (3.0, 0.0), "onnxruntime": (6.0, 0.0), "openvino": (6.0, 0.4), "deepsparse": (9.0, 2.2)}
+"""Seconds an engine is expected to need before its first pair, and more for each length it compiles: the bundled
+teacher on two cores, with a few seconds for the ONNX export, which may lie in the cache."""
 
 UNTRIED = "chosen untried: the job is too small for a trial to pay"
+NOT_WORTH = "not tried: would cost more than it could save"
+SLOWER = "slower"
+ADMITTED = "admitted"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Trial:
-    """What one candidate did on the sample.
+def candidates(teacher: NLITeacher, placement: Placement) -> list[tuple[str, str]]:
+    """(engine, precision) that may run this teacher here, but for the reference; the likely fastest first."""
+    here = combinations(placement.device)
+    return [
+        (name, precision)
+        for name, precision in LIKELY
+        if (name, precision) in here and (precision != "int8" or compiled_file(teacher, INT8_FORMS[name]))
+    ]
 
-    Attributes:
-        engine: engine name.
-        precision: ``fp32`` or ``bf16``.
-        rows: N, sample rows it was judged on: agreement is known to 1/N. 0 where it was not tried or did not run.
-        rows_per_second: on those rows.
-        agreement: share of them with the same top class (multi-label: the same classes) as torch fp32.
-        verdict: ``chosen``, ``admitted`` (and beaten by a later one), ``slower`` than one before, ``reference`` (only
-            compared with), ``too low agreement``, or why it was not tried or did not run.
+
+def load_scorer(
+    engine: str,
+    precision: str,
+    teacher: NLITeacher,
+    labels: LabelSet,
+    placement: Placement,
+    *,
+    lengths: LengthSample,
+    long_text: str,
+) -> Scorer:
+    """A teacher on an engine; one of fixed shapes with the buckets that suit the job's lengths.
+
+    Raises:
+        EngineError: the engine cannot run this teacher here.
+        TeacherError: the checkpoint's weights cannot be loaded.
     """
-
-    engine: str
-    precision: str
-    rows: int
-    rows_per_second: float
-    agreement: float
-    verdict: str
-
-
-def candidates(placement: Placement, precision: str | None, pairs: int) -> list[tuple[str, str]]:
-    """(engine, precision) to try, torch fp32, the reference, first."""
-    names = [REFERENCE, ("torch", "bf16")]
-    if placement.device == "cpu" and pairs >= DEEPSPARSE_WORTH_PAIRS:
-        names.append(("deepsparse", "fp32"))
-    return [name for name in names if precision in (None, name[1]) or name == REFERENCE]
+    loaded = load_engine(engine, teacher, placement, precision)
+    buckets = None if loaded.buckets is None else lengths.buckets(loaded.most_buckets)
+    return Scorer(teacher, loaded, labels, buckets=buckets, long_text=long_text)
 
 
 def trial_rows(*, available: int, pairs: int, labels: int, min_agreement: float) -> int:
     """How many of the available rows a trial takes; 0 where the job is too small for one to pay.
 
-    As many as `TRIAL_SHARE` of the job and at most `SAMPLE_ROWS`, but enough for a single differing row to be within
-    ``1 - min_agreement`` (100 rows for 0.99; never more than `SAMPLE_ROWS`: above 0.996 all rows must agree). A job of
-    which that many rows are more than its share gets no trial: with K = 4 and 0.99, one below 4,000 pairs.
+    As many as `REFERENCE_SHARE` of the job and at most `SAMPLE_ROWS`, but enough for a single differing row to be
+    within ``1 - min_agreement`` (100 rows for 0.99; never more than `SAMPLE_ROWS`: above 0.996 all rows must agree). A
+    job of which that many rows are more than its share gets no trial: with K = 4 and 0.99, one below 4,000 pairs.
     """
     fewest = min(SAMPLE_ROWS, math.ceil(round(1 / max(1 - min_agreement, 1e-9), 6)))
-    rows = min(available, SAMPLE_ROWS, int(TRIAL_SHARE * pairs / labels))
+    rows = min(available, SAMPLE_ROWS, int(REFERENCE_SHARE * pairs / labels))
     return rows if rows >= fewest else 0
 
 
@@ -93,21 +122,23 @@ def choose_engine(
     pairs: int,
     precision: str | None = None,
     min_agreement: float = 0.99,
+    lengths: LengthSample,
+    long_text: str = "truncate",
 ) -> tuple[Scorer, list[Trial]]:
-    """Time every candidate on the same real rows and keep the fastest that agrees.
+    """Time every candidate that is worth it on the same real rows and keep the fastest that agrees.
 
-    The time is bounded by the job's own: the reference scores at most `TRIAL_SHARE` of it, and a candidate that is no
-    faster than the best so far is dropped when it has taken as long. A job too small for that (`trial_rows`) gets
-    torch at once, in fp32 unless a precision is asked for.
+    A job too small for a trial (`trial_rows`) gets torch at once, in fp32 unless a precision is asked for.
 
     Args:
         teacher: what is run.
         labels: what is asked.
         placement: where.
         texts: rows from all over the corpus, `SAMPLE_ROWS` of them; `trial_rows` of them, evenly spaced, are used.
-        pairs: pairs that this engine will run, to know what can pay.
+        pairs: pairs that this actor will run, to know what can pay.
         precision: only this one, or any where None.
         min_agreement: least share of rows with the same outcome as torch fp32.
+        lengths: of the job's pairs; the rows of every bucket that suits it must agree, whatever the engine.
+        long_text: see `Scorer`.
 
     Returns:
         the chosen engine, loaded and warm, and a `Trial` for every candidate.
@@ -118,85 +149,113 @@ def choose_engine(
     rows = trial_rows(available=len(texts), pairs=pairs, labels=len(labels), min_agreement=min_agreement)
     if rows == 0:
         precision = precision or "fp32"
-        scorer = Scorer(teacher, load_engine("torch", teacher, placement, precision), labels)
-        return scorer, [_not_run("torch", precision, UNTRIED)]
+        scorer = load_scorer("torch", precision, teacher, labels, placement, lengths=lengths, long_text=long_text)
+        return scorer, [not_run("torch", precision, UNTRIED)]
+
+    def load(name: str, precision: str) -> Scorer:
+        return load_scorer(name, precision, teacher, labels, placement, lengths=lengths, long_text=long_text)
+
     sample = list(texts[:: len(texts) // rows])[:rows]
-    reference: _Pass | None = None
-    best: tuple[int, Scorer, float] | None = None  # its place in trials, and the seconds it took
-    trials: list[Trial] = []
-    for name, candidate in candidates(placement, precision, pairs):
-        try:
-            scorer = Scorer(teacher, load_engine(name, teacher, placement, candidate), labels)
-            done = _score(scorer, sample, most_seconds=best[2] if best else math.inf)
-        except EngineError as error:
-            if reference is None:
-                raise
-            trials.append(_not_run(name, candidate, str(error)))
-            continue
-        reference = reference or done
-        agreement = float((done.outcome == reference.outcome[: done.rows]).all(axis=1).mean())
-        verdict = "admitted"
-        if precision not in (None, candidate):
-            verdict = "reference"
-        elif agreement < min_agreement:
-            verdict = "too low agreement"
-        elif best is not None and done.seconds >= best[2]:
-            verdict = "slower"
-        if verdict == "admitted":
-            if best is not None:
-                best[1].engine.close()
-            best = (len(trials), scorer, done.seconds)
-        else:
-            scorer.engine.close()
-        trials.append(
-            Trial(
-                engine=name,
-                precision=candidate,
-                rows=done.rows,
-                rows_per_second=round(done.rows / done.seconds, 2),
-                agreement=round(agreement, 4),
-                verdict=verdict,
-            )
-        )
-    if best is None:
+    contest = _Contest(load, sample, lengths.buckets(), job_rows=pairs / len(labels), least=min_agreement)
+    contest.run_reference(may_win=precision in (None, REFERENCE[1]))
+    for name, candidate in candidates(teacher, placement):
+        if precision in (None, candidate):
+            contest.run(name, candidate)
+    if contest.best is None:
         raise EngineError(
             f"no engine of precision {precision} reaches --min-agreement {min_agreement} with torch fp32: lower it, or "
             "use --precision fp32"
         )
-    trials[best[0]] = replace(trials[best[0]], verdict="chosen")
-    return best[1], trials
+    return contest.best, contest.verdicts()
 
 
-def _not_run(engine: str, precision: str, verdict: str) -> Trial:
-    return Trial(engine=engine, precision=precision, rows=0, rows_per_second=0.0, agreement=0.0, verdict=verdict)
+class _Contest:
+    """The trials of one actor: its best engine so far is the only one loaded beside the one on trial."""
 
+    def __init__(
+        self,
+        load: Callable[[str, str], Scorer],
+        sample: list[str],
+        bins: tuple[int, ...],
+        *,
+        job_rows: float,
+        least: float,
+    ) -> None:
+        self.load = load
+        self.sample = sample
+        self.bins = bins
+        self.least = least
+        self.passes = job_rows / len(sample)
+        self.trials: list[Trial] = []
+        self.best: Scorer | None = None
+        self.best_seconds = math.inf
+        self.started = time.perf_counter()
 
-@dataclass(frozen=True, kw_only=True)
-class _Pass:
-    """A timed pass over the first rows of the sample: which classes each row got, and how long that took."""
+    def run_reference(self, *, may_win: bool) -> None:
+        """Score the sample with torch fp32; where it may not win, it is only compared with."""
+        scorer = self.load(*REFERENCE)
+        prepared = scorer.prepare(self.sample)
+        self.inside_NB = rows_in_bins(prepared.pairs, self.bins)
+        warm_up(scorer, prepared)
+        loading = time.perf_counter() - self.started
+        scores, seconds = timed(scorer, prepared, within=math.inf)
+        self.outcome_NK = outcome(scores, multi_label=scorer.labels.multi_label)
+        self.most_seconds = TRIAL_SHARE * self.passes * seconds
+        self._judge(scorer, self.outcome_NK, seconds, loading, None if may_win else "reference")
 
-    rows: int
-    seconds: float
-    outcome: npt.NDArray[np.bool_]
+    def run(self, name: str, precision: str) -> None:
+        """Try one more candidate, if that can pay."""
+        if not self._worth(name):
+            self.trials.append(not_run(name, precision, NOT_WORTH))
+            return
+        started, loading, scorer = time.perf_counter(), 0.0, None
+        try:
+            scorer = self.load(name, precision)
+            prepared = scorer.prepare(self.sample)
+            warm_up(scorer, prepared)
+            loading = time.perf_counter() - started
+            scores, seconds = timed(scorer, prepared, within=self.best_seconds)
+        except (EngineError, TimeoutError) as error:
+            if scorer is not None:
+                scorer.engine.close()
+            verdict = str(error) if isinstance(error, EngineError) else SLOWER
+            self.trials.append(not_run(name, precision, verdict, loading))
+            return
+        outcome_NK = outcome(scores, multi_label=scorer.labels.multi_label)
+        same_N = (outcome_NK == self.outcome_NK).all(axis=1)
+        refused = disagreement(same_N, self.inside_NB, self.bins, least=self.least)
+        self._judge(scorer, outcome_NK, seconds, loading, refused)
 
+    def verdicts(self) -> list[Trial]:
+        """All trials; the last one that was admitted is the chosen one."""
+        last = max(n for n, trial in enumerate(self.trials) if trial.verdict == ADMITTED)
+        return [replace(trial, verdict="chosen") if n == last else trial for n, trial in enumerate(self.trials)]
 
-def _score(scorer: Scorer, texts: Sequence[str], *, most_seconds: float) -> _Pass:
-    """Score the rows chunk by chunk after a warm-up, and stop when the time is up."""
-    # An engine of fixed shapes compiles each the first time it meets it: all of them are met before the clock starts.
-    scorer.score(texts if scorer.engine.buckets else texts[:CHUNK_ROWS])
-    outcomes = []
-    rows, seconds = 0, 0.0
-    while rows < len(texts) and seconds < most_seconds:
-        started = time.perf_counter()
-        scores = scorer.score(texts[rows : rows + CHUNK_ROWS])
-        seconds += time.perf_counter() - started
-        outcomes.append(_outcome(scores, multi_label=scorer.labels.multi_label))
-        rows += len(outcomes[-1])
-    return _Pass(rows=rows, seconds=seconds, outcome=np.concatenate(outcomes))
+    def _worth(self, name: str) -> bool:
+        if self.best is None:
+            return True
+        at_once, each_length = LOADING[name]
+        cost = at_once + each_length * int(self.inside_NB.any(axis=0).sum()) + self.best_seconds
+        spent = time.perf_counter() - self.started
+        return spent + cost <= self.most_seconds and cost <= WORTH_SHARE * self.passes * self.best_seconds
 
-
-def _outcome(scores: Scores, *, multi_label: bool) -> npt.NDArray[np.bool_]:
-    """[N, K] which class a row gets: the top one, or all above one half."""
-    probs_NK = soft_labels(scores.entailment, scores.contradiction, multi_label=multi_label)
-    top_NK: npt.NDArray[np.bool_] = np.arange(probs_NK.shape[1]) == probs_NK.argmax(axis=1)[:, None]
-    return probs_NK > 0.5 if multi_label else top_NK
+    def _judge(
+        self, scorer: Scorer, outcome_NK: BoolArray, seconds: float, loading: float, refused: str | None
+    ) -> None:
+        """Keep the engine, which was faster than the best so far, or close it where it is refused."""
+        loser = scorer if refused else self.best
+        if loser is not None:
+            loser.engine.close()
+        if not refused:
+            self.best, self.best_seconds = scorer, seconds
+        self.trials.append(
+            Trial(
+                engine=scorer.engine.name,
+                precision=scorer.engine.precision,
+                rows=len(self.sample),
+                rows_per_second=round(len(self.sample) / seconds, 2),
+                agreement=round(float((outcome_NK == self.outcome_NK).all(axis=1).mean()), 4),
+                loading_seconds=round(loading, 2),
+                verdict=refused or ADMITTED,
+            )
+        )

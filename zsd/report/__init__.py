@@ -15,9 +15,9 @@ from zsd.report.page import render_page
 from zsd.report.plots import draw_plots
 from zsd.report.summary import summary_table
 
-SCHEMA = 1
+SCHEMA = 2
 
-__all__ = ["summary_table", "write_report"]
+__all__ = ["SCHEMA", "summary_table", "write_report"]
 
 
 def write_report(benchmark: dict[str, Any], directory: Path) -> Path:

@@ -24,7 +24,14 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 WIDTH = 4.4  # inches: 9-point text stays readable at the 360 CSS pixels of a phone
 INK, MUTED, RULE, PAPER = "#1f2329", "#6a717c", "#dcdfe4", "#ffffff"
-COLORS = {"teacher": "#0072b2", "student": "#d55e00", "pipeline": "#8b919b", "gold": "#ddb310"}
+COLORS = {
+    "teacher": "#0072b2",
+    "compiled": "#009e73",
+    "student": "#d55e00",
+    "pipeline": "#8b919b",
+    "recipe": "#cc79a7",
+    "gold": "#ddb310",
+}
 _VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", PAPER: "--paper"}
 _VARIABLES |= {color: f"--{name}" for name, color in COLORS.items()}
 _FONTS = ("Noto Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans Arabic", "Noto Sans Hebrew",

@@ -12,7 +12,13 @@ from typing import Any
 from zsd.report.text import duration, factor, fraction, number, percent
 
 _Z_95 = 1.959964
-_SUBJECTS = {"student": "the student", "teacher": "the teacher", "pipeline": "the transformers zero-shot pipeline"}
+_SUBJECTS = {
+    "student": "the student",
+    "teacher": "the teacher",
+    "compiled": "the compiled teacher",
+    "recipe": "the old recipe",
+    "pipeline": "the transformers zero-shot pipeline",
+}
 _MILLION = 1_000_000
 
 

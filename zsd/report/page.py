@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from zsd.report import facts, text
+from zsd.report import engines, facts, text
 from zsd.report.plots_classes import MOST_CONFUSED
 
 EXCERPT = 420  # characters of an example shown before it is unfolded
@@ -35,6 +35,14 @@ def render_page(benchmark: dict[str, Any], svgs: dict[str, str]) -> str:
         caution=facts.caution(benchmark),
         big_numbers=facts.big_numbers(benchmark),
         baseline=facts.baseline(benchmark),
+        engine_sentences=[s for s in (engines.engine_sentence(benchmark), engines.compiled_sentence(benchmark)) if s],
+        device=engines.device(benchmark),
+        best_name=(facts.hero(benchmark) or {}).get("name"),
+        peak=benchmark["peak"],
+        lost={c["name"]: engines.quality_lost(benchmark, c) for c in benchmark["contestants"]},
+        recipe=any(c["kind"] == "recipe" for c in benchmark["contestants"]),
+        compiled=any(c["kind"] == "compiled" for c in benchmark["contestants"]),
+        recipe_length=benchmark["task"]["recipe_length"],
         created=_date(benchmark["created"]),
         contestants=sorted(benchmark["contestants"], key=lambda c: -(c.get("rows_per_second") or 0.0)),
         metric=facts.metric(benchmark),
@@ -73,7 +81,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for function in (text.number, text.fraction, text.percent, text.factor, text.count, text.parameters, text.clip):
+    numbers = (text.number, text.fraction, text.percent, text.factor, text.count, text.difference, text.points)
+    for function in (*numbers, text.clip):
         environment.filters[function.__name__] = function
     return environment
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from zsd.report.drawing import style
 from zsd.report.plots_classes import class_balance, confusion
+from zsd.report.plots_engines import engines
 from zsd.report.plots_quality import accuracy, agreement, reliability, scores
 from zsd.report.plots_speed import speed
 
@@ -21,6 +22,7 @@ def draw_plots(benchmark: dict[str, Any]) -> dict[str, Figure]:
         student, teacher = (confusion(benchmark, who) for who in ("student", "teacher"))
         drawn = {
             "speed": speed(benchmark),
+            "engines": engines(benchmark),
             "accuracy": accuracy(benchmark),
             "agreement": agreement(benchmark),
             "scores": scores(benchmark),

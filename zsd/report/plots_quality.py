@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from zsd.report.drawing import COLORS, MUTED, key, new_figure, quiet
+from zsd.report.engines import headliners
 from zsd.report.facts import fastest, sides, wilson_interval
 from zsd.report.text import NBSP, clip, fraction, percent
 
@@ -36,10 +37,10 @@ def accuracy(benchmark: dict[str, Any]) -> Figure | None:
 
 
 def agreement(benchmark: dict[str, Any]) -> Figure | None:
-    """Agreement of each contestant with the teacher, drawn where no gold labels stand in for it."""
+    """Agreement of the headliners with the teacher, drawn where there are no gold labels."""
     if benchmark["task"]["gold"] or benchmark["task"]["multi_label"]:
         return None
-    known = [c for c in benchmark["contestants"] if _known(c, "agreement")]
+    known = [c for c in headliners(benchmark) if _known(c, "agreement")]
     shown = [(c["kind"], c["name"], c["agreement"], contestant_rows(benchmark, c)) for c in known]
     return _intervals("Agreement with the teacher", shown) if shown else None
 

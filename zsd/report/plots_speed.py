@@ -1,4 +1,4 @@
-"""The speed plot: one bar a contestant, every run a dot."""
+"""The speed plot: one bar for each contestant that tells what was gained, every run a dot."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from zsd.report.drawing import COLORS, INK, PAPER, new_figure, quiet
+from zsd.report.engines import headliners
 from zsd.report.text import NBSP, clip, factor, number
 
 LOG_RATIO = 20.0  # beyond it a linear axis would leave of the slowest bar a hair
 
 
 def speed(benchmark: dict[str, Any]) -> Figure | None:
-    """Rows/s of all contestants, fastest first; the axis is logarithmic where the ratio is above `LOG_RATIO`."""
-    contestants = [c for c in benchmark["contestants"] if c.get("rows_per_second")]
+    """Rows/s of the headliners, fastest first; the axis is logarithmic where the ratio is above `LOG_RATIO`."""
+    contestants = headliners(benchmark)
     if not contestants:
         return None
     contestants.sort(key=lambda contestant: contestant["rows_per_second"])

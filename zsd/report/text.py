@@ -28,6 +28,20 @@ def number(value: float | None) -> str:
     return f"{value:,.{digits}f}"
 
 
+def difference(value: float | None) -> str:
+    """A mean absolute difference of probabilities: 0, 0.0123, or below 0.0001 just that."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    return "0" if value == 0 else "<0.0001" if value < 0.00005 else f"{value:.4f}"
+
+
+def points(value: float | None, *, share: bool) -> str:
+    """How much better or worse, with its sign: of two shares in points (+0.3), else as it is (-0.02)."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    return f"{100 * value:+.1f}" if share else f"{value:+.2f}"
+
+
 def fraction(value: float | None) -> str:
     """A score between 0 and 1 with two digits: 0.83."""
     return MISSING if value is None or not math.isfinite(value) else f"{value:.2f}"
@@ -48,13 +62,6 @@ def factor(value: float | None) -> str:
 def count(value: float | None) -> str:
     """A whole number with thousands separators: 1,920."""
     return MISSING if value is None or not math.isfinite(value) else f"{value:,.0f}"
-
-
-def parameters(value: float | None) -> str:
-    """A number of weights: 22.7 M."""
-    if value is None or not math.isfinite(value):
-        return MISSING
-    return f"{number(value / 1e9)}{NBSP}B" if value >= 1e9 else f"{number(value / 1e6)}{NBSP}M"
 
 
 def duration(seconds: float) -> str:

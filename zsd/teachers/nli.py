@@ -18,7 +18,8 @@ from typing import Any
 
 from transformers import AutoConfig, AutoTokenizer
 
-from zsd.assets import BUNDLED_TEACHER, bundled_teacher_path
+from zsd.assets import BUNDLED_SPARSE_TEACHER, BUNDLED_TEACHER, bundled_teacher_path
+from zsd.assets.sparse_teacher import assembled_sparse_teacher
 from zsd.errors import TeacherError
 from zsd.quiet import quiet_transformers
 
@@ -103,7 +104,7 @@ def load_teacher(name: str, *, max_length: int | None = None, nli_classes: str |
     """Read an NLI checkpoint's configuration and tokenizer (not its weights).
 
     Args:
-        name: ``bundled``, a local directory, or a hub name.
+        name: ``bundled``, ``bundled-sparse``, a local directory, or a hub name.
         max_length: most tokens a pair; the model's own limit where None.
         nli_classes: see `find_nli_classes`.
 
@@ -159,13 +160,18 @@ def class_columns(config: Any) -> dict[str, int]:
 
 
 def teacher_checkpoint(name: str) -> str:
-    """Where ``bundled`` lies on this node; any other name as it is."""
+    """Where ``bundled`` or ``bundled-sparse`` lies on this node; any other name as it is.
+
+    ``bundled-sparse`` is put together in the cache of the node that asks first.
+    """
+    if name == BUNDLED_SPARSE_TEACHER:
+        return str(assembled_sparse_teacher())
     return str(bundled_teacher_path()) if name == BUNDLED_TEACHER else name
 
 
 def absolute_checkpoint(name: str) -> str:
     """A checkpoint as a process in another working directory must name it: directories absolute, other names as is."""
-    local = name != BUNDLED_TEACHER and Path(name).is_dir()
+    local = name not in (BUNDLED_TEACHER, BUNDLED_SPARSE_TEACHER) and Path(name).is_dir()
     return str(Path(name).resolve()) if local else name
 
 
@@ -195,13 +201,21 @@ TOKENIZER_FILES = (
 ROBERTA_LIKE = frozenset({"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer"})
 
 
+COMPILED = ("onnx", "openvino")
+DESCRIPTIONS = ("compile.json",)
+
+
 def checkpoint_fingerprint(path: Path) -> str:
-    """128-bit digest of a checkpoint directory's model and tokenizer files, so that a swapped file is noticed."""
+    """128-bit digest of a checkpoint directory's model and tokenizer files, so that a swapped file is noticed.
+
+    The compiled forms in its ``onnx`` and ``openvino`` folders count; what describes a job or a checkpoint does not.
+    """
     digest = hashlib.blake2b(digest_size=16)
-    kinds = {".safetensors", ".json", ".txt", ".model", ".bin", ".onnx"}
-    files = sorted(file for file in path.iterdir() if file.suffix in kinds and file.is_file())
-    for file in files:
-        digest.update(file.name.encode() + b"\0")
+    kinds = {".safetensors", ".json", ".txt", ".model", ".bin", ".onnx", ".xml"}
+    folders = [path, *(path / name for name in COMPILED if (path / name).is_dir())]
+    files = [file for folder in folders for file in folder.iterdir() if file.suffix in kinds and file.is_file()]
+    for file in sorted(file for file in files if file.name not in DESCRIPTIONS):
+        digest.update(file.relative_to(path).as_posix().encode() + b"\0")
         with file.open("rb") as handle:
             while block := handle.read(1 << 20):
                 digest.update(block)

@@ -1,20 +1,27 @@
 """The teacher pass: rows of text in, raw NLI logits out, exactly once for every row and class.
 
-Pure: knows files and clusters from nothing. Legend: N rows, K labels, P = N * K pairs, L tokens.
+Pure: knows files and clusters from nothing. Legend: N rows, K labels, W premises (N, and more where long texts are
+windowed), P = W * K pairs, L tokens, C NLI classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 
-from zsd.batching import FloatArray, PairSet, padding_waste, pair_layout, plan_batches
+from zsd.ahead import made_ahead
+from zsd.batching import FloatArray, IntArray, PairSet, pair_layout
 from zsd.engines.base import Engine
 from zsd.errors import EngineError
 from zsd.labels import LabelSet
+from zsd.planning import Batch, padding_waste, plan_batches
 from zsd.teachers.nli import NLITeacher
+from zsd.windows import pool_windows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,32 +31,64 @@ class Scores:
     Attributes:
         entailment: [N, K] raw logits.
         contradiction: [N, K] raw logits (``not_entailment`` for a 2-class teacher).
+        pairs: P, premise/hypothesis pairs run.
         tokens: real tokens run, padding not counted.
         padding_waste: share of the computed tokens that was padding.
         truncated: rows of which the text was cut to fit.
+        windowed: rows of which the text was split into windows.
+        windows: how many windows these have together.
     """
 
     entailment: FloatArray
     contradiction: FloatArray
+    pairs: int
     tokens: int
     padding_waste: float
     truncated: int
+    windowed: int
+    windows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """Rows as the engine will see them: tokenized pairs, and the batches they will run in."""
+
+    rows: int
+    pairs: PairSet
+    batches: list[Batch]
 
 
 class Scorer:
     """A teacher on an engine, with the hypotheses of one label set.
 
+    Args:
+        teacher: what is scored.
+        engine: what runs it.
+        labels: what is asked.
+        buckets: lengths for an engine of fixed shapes, in place of its own; ignored by one that runs any length.
+        long_text: ``truncate`` or ``window``: see `zsd.windows`.
+
     Raises:
         TeacherError: the tokenizer cannot be batched pairwise, or a hypothesis does not fit.
     """
 
-    def __init__(self, teacher: NLITeacher, engine: Engine, labels: LabelSet) -> None:
+    def __init__(
+        self,
+        teacher: NLITeacher,
+        engine: Engine,
+        labels: LabelSet,
+        *,
+        buckets: tuple[int, ...] | None = None,
+        long_text: str = "truncate",
+    ) -> None:
         self.teacher = teacher
         self.engine = engine
         self.labels = labels
+        self.buckets = None if engine.buckets is None else buckets or engine.buckets
+        self.windows = long_text == "window"
         self.hypotheses = labels.hypotheses
         self.layout = pair_layout(teacher.tokenizer)
-        self._pairs(["probe"])
+        self.prepare(["probe"])
 
     def score(self, texts: Sequence[str]) -> Scores:
         """Logits of N texts against all K hypotheses.
@@ -57,33 +96,76 @@ class Scorer:
         Raises:
             EngineError: the engine returned a number that is not finite, or the wrong number of classes.
         """
-        pairs = self._pairs(texts)
+        return self.run(self.prepare(texts))
+
+    def prepare(self, texts: Sequence[str]) -> Prepared:
+        """Tokenize N texts and plan their batches. Not for two threads at once: the tokenizer is one."""
+        teacher = self.teacher
+        pairs = PairSet.build(
+            teacher.tokenizer,
+            self.layout,
+            texts,
+            self.hypotheses,
+            max_length=teacher.max_length,
+            windows=self.windows,
+        )
         batches = plan_batches(
             pairs.lengths,
             token_budget=self.engine.token_budget,
-            buckets=self.engine.buckets,
-            max_length=self.teacher.max_length,
+            buckets=self.buckets,
+            max_length=teacher.max_length,
+            lanes=self.engine.lanes,
         )
-        classes = self.teacher.classes
+        return Prepared(rows=len(texts), pairs=pairs, batches=batches)
+
+    def run(self, prepared: Prepared, *, within: float = math.inf) -> Scores:
+        """Run the engine over prepared rows, the inputs of the next batches assembled meanwhile.
+
+        Raises:
+            EngineError: the engine returned a number that is not finite, or the wrong number of classes.
+            TimeoutError: it was not done within so many seconds.
+        """
+        started = time.perf_counter()
+        pairs, classes = prepared.pairs, self.teacher.classes
         logits_PC = np.empty((len(pairs), classes.count), dtype=np.float32)
-        for batch in batches:
-            inputs = pairs.batch(batch.pairs, length=batch.length, rows=batch.rows)
-            out = self.engine.logits(inputs)
-            if out.shape != (batch.rows, classes.count) or not np.isfinite(out).all():
-                raise EngineError(
-                    f"engine {self.engine.name} returned shape {out.shape} or a number that is not finite for a batch "
-                    f"of {batch.rows} pairs of {batch.length} tokens: try --engine torch --precision fp32"
-                )
-            logits_PC[batch.pairs] = out[: len(batch.pairs)]
-        shape_NK = (len(texts), len(self.hypotheses))
+        with closing(self.batches(prepared)) as done:
+            for batch, logits_BC in done:
+                logits_PC[batch.pairs] = logits_BC
+                if time.perf_counter() - started >= within:
+                    raise TimeoutError(f"engine {self.engine.name} was not done within {within:.1f} seconds")
+        shape_WK = (len(pairs.rows), len(self.hypotheses))
+        entailment_NK, contradiction_NK = pool_windows(
+            np.ascontiguousarray(logits_PC[:, classes.entailment]).reshape(shape_WK),
+            np.ascontiguousarray(logits_PC[:, classes.contradiction]).reshape(shape_WK),
+            pairs.rows,
+        )
         return Scores(
-            entailment=np.ascontiguousarray(logits_PC[:, classes.entailment]).reshape(shape_NK),
-            contradiction=np.ascontiguousarray(logits_PC[:, classes.contradiction]).reshape(shape_NK),
+            entailment=entailment_NK,
+            contradiction=contradiction_NK,
+            pairs=len(pairs),
             tokens=int(pairs.lengths.sum()),
-            padding_waste=padding_waste(pairs.lengths, batches),
+            padding_waste=padding_waste(pairs.lengths, prepared.batches),
             truncated=pairs.truncated,
+            windowed=pairs.windowed,
+            windows=len(pairs.rows) - (prepared.rows - pairs.windowed) if pairs.windowed else 0,
         )
 
-    def _pairs(self, texts: Sequence[str]) -> PairSet:
-        teacher = self.teacher
-        return PairSet.build(teacher.tokenizer, self.layout, texts, self.hypotheses, max_length=teacher.max_length)
+    def batches(self, prepared: Prepared) -> Generator[tuple[Batch, FloatArray], None, None]:
+        """Every batch with the [B, C] logits of its own pairs, longest first.
+
+        Raises:
+            EngineError: see `run`.
+        """
+
+        def assembled(batch: Batch) -> tuple[Batch, dict[str, IntArray]]:
+            return batch, prepared.pairs.batch(batch.pairs, length=batch.length, rows=batch.rows)
+
+        with closing(made_ahead(assembled, prepared.batches)) as ready:
+            for batch, inputs in ready:
+                out = self.engine.logits(inputs)
+                if out.shape != (batch.rows, self.teacher.classes.count) or not np.isfinite(out).all():
+                    raise EngineError(
+                        f"engine {self.engine.name} returned shape {out.shape} or a number that is not finite for a "
+                        f"batch of {batch.rows} pairs of {batch.length} tokens: try --engine torch --precision fp32"
+                    )
+                yield batch, out[: len(batch.pairs)]

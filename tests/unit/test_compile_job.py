@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from transformers import AutoModel
+
+from zsd.cli import main
+from zsd.compile.compiled import compiled_file
+from zsd.compile.heldout import HeldOut
+from zsd.engines import load_engine
+from zsd.engines.base import Placement
+from zsd.errors import EngineError
+from zsd.labels import LabelSet
+from zsd.teachers.nli import load_teacher
+from zsd.teachers.scoring import Scorer
+
+WORDS = ("goal", "shares", "bank", "winner", "rate", "top", "time", "late")
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    file = tmp_path / "rows.txt"
+    lines = [f"A {one} and a {two}: {one} number {n}." for n, one in enumerate(WORDS) for two in WORDS]
+    file.write_text("\n".join(lines), encoding="utf-8")
+    return file
+
+
+@pytest.fixture
+def told(rows: Path) -> list[str]:
+    return ["--data", str(rows), "--label", "sports", "--label", "business", "--calibration-rows", "32"]
+
+
+def run(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    """Standard error of a refused command: one line."""
+    assert main(["compile", *argv]) in (1, 2)
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("zsd: error:")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_a_tiny_teacher_is_compiled_and_runs_on_every_engine_that_was_asked_for(
+    teacher_of: Callable[..., str],
+    shared_cache: Path,
+    told: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output, figures_file = tmp_path / "out", tmp_path / "figures.json"
+    argv = ["--teacher", teacher_of("bert"), "--output", str(output), "--engine", "deepsparse", "onnxruntime", *told]
+    argv += ["--sparsity", "0.5", "--method", "magnitude", "--min-agreement", "0"]
+    assert main(["compile", *argv, "--json", str(figures_file)]) == 0
+    figures = json.loads(figures_file.read_text())
+    assert json.loads((output / "compile.json").read_text()) == figures
+    assert figures["sparsity"]["overall"] == pytest.approx(0.5, abs=0.01)
+    assert (
+        figures["corpus"]["calibration_rows"] + figures["corpus"]["selection_rows"] + figures["heldout"]["rows"] == 32
+    )
+    done = {(form["engine"], form["precision"]) for form in figures["forms"] if "agreement" in form}
+    engines = {"deepsparse", "onnxruntime"}
+    assert done == {("torch", "fp32"), *((name, precision) for name in engines for precision in ("fp32", "int8"))}
+    fp32 = [form for form in figures["forms"] if form["precision"] == "fp32"]
+    assert all(form["agreement"] == 1 and form["delta_p"] < 1e-4 for form in fp32)
+    assert 0 <= figures["heldout"]["agreement_with_dense"] <= 1
+    card = (output / "README.md").read_text()
+    assert "| deepsparse | int8 |" in card
+    assert "50.0%" in card
+
+    teacher = load_teacher(str(output))
+    assert compiled_file(teacher, "onnx/int8.onnx") == output / "onnx" / "int8.onnx"
+    engine = load_engine("onnxruntime", teacher, Placement(), "int8")
+    assert Scorer(teacher, engine, LabelSet(names=("sports", "business"))).score(["A goal!"]).entailment.shape == (1, 2)
+    engine.close()
+
+    capsys.readouterr()
+    before = teacher.fingerprint
+    assert main(["compile", *argv]) == 0
+    assert "is done already" in capsys.readouterr().err
+    assert "sparsity was 0.5, now 0.4" in run(capsys, *argv, "--sparsity", "0.4")
+    (output / "onnx" / "int8.onnx").write_bytes(b"other")
+    assert load_teacher(str(output)).fingerprint != before
+
+
+def test_int8_that_cannot_agree_is_one_line_and_leaves_nothing(
+    teacher_of: Callable[..., str],
+    shared_cache: Path,
+    tmp_path: Path,
+    told: list[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(HeldOut, "agreement", lambda self, run: 0.5)
+        output = tmp_path / "out"
+        argv = ["--teacher", teacher_of("bert"), "--output", str(output), *told, "--engine", "onnxruntime"]
+        assert "int8 agrees with fp32 in at most 50.0% of the held-out rows" in run(capsys, *argv)
+    assert not output.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.txt"]
+
+
+def test_what_is_wrong_is_said_in_one_line(
+    teacher_of: Callable[..., str],
+    shared_cache: Path,
+    tmp_path: Path,
+    told: list[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output = str(tmp_path / "out")
+    bert = ["--teacher", teacher_of("bert"), "--output", output]
+    assert "is not a directory" in run(capsys, "--teacher", "/nowhere/at/all", "--output", output, *told)
+    assert "--sparsity is 1.0" in run(capsys, *bert, *told, "--sparsity", "1.0")
+    assert "--sparsity is -0.5" in run(capsys, *bert, *told, "--sparsity", "-0.5")
+    assert "nothing to compile" in run(capsys, *bert, *told, "--no-int8")
+    assert "--data goes with --labels" in run(capsys, *bert, "--label", "a", "--label", "b")
+    assert "--engine is 'tensorrt'" in run(capsys, *bert, *told, "--engine", "tensorrt")
+    few = tmp_path / "few.txt"
+    few.write_text("one\ntwo\n")
+    assert "2 different rows" in run(capsys, *bert, "--data", str(few), "--label", "a", "--label", "b")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "notes.txt").write_text("mine")
+    assert "zsd compile did not make it" in run(capsys, "--teacher", teacher_of("bert"), "--output", str(other), *told)
+    assert [path.name for path in other.iterdir()] == ["notes.txt"]
+
+
+def test_a_checkpoint_without_an_output_layer_is_refused(
+    teacher_of: Callable[..., str],
+    shared_cache: Path,
+    tmp_path: Path,
+    told: list[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    checkpoint = Path(shutil.copytree(teacher_of("bert"), tmp_path / "embeddings"))
+    config = (checkpoint / "config.json").read_text()
+    AutoModel.from_pretrained(checkpoint).save_pretrained(checkpoint)
+    (checkpoint / "config.json").write_text(config)
+    argv = ["--teacher", str(checkpoint), "--output", str(tmp_path / "out"), *told]
+    assert "it is not an NLI classifier" in run(capsys, *argv)
+    assert not (tmp_path / "out").exists()
+
+
+def test_int8_of_a_teacher_that_was_not_compiled_says_how_to_make_it(
+    teacher_of: Callable[..., str], shared_cache: Path
+) -> None:
+    with pytest.raises(EngineError, match="zsd compile --teacher"):
+        load_engine("onnxruntime", load_teacher(teacher_of("bert")), Placement(), "int8")

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from zsd.compile.probes import teacher_probes
+from zsd.engines import load_engine, openvino
+from zsd.engines.base import Placement
+from zsd.engines.openvino import OpenVINOEngine
+from zsd.errors import EngineError
+from zsd.teachers.nli import NLITeacher, load_teacher
+
+
+@pytest.fixture
+def teacher(teacher_of: Callable[..., str], shared_cache: Path) -> NLITeacher:
+    return load_teacher(teacher_of("bert"))
+
+
+def test_a_shape_is_compiled_once_for_all_lanes(teacher: NLITeacher) -> None:
+    engine = OpenVINOEngine(teacher, Placement(threads=2))
+    assert engine._compiled == {}  # the shape that was tried is not kept
+    inputs, expected = teacher_probes(teacher).filling(7, 32)
+    for _ in range(2):
+        np.testing.assert_allclose(engine.logits(inputs), expected, atol=1e-3)
+    assert set(engine._compiled) == {(4, 32)}
+
+
+def test_a_shape_with_other_logits_than_torch_is_refused(teacher: NLITeacher, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = OpenVINOEngine(teacher, Placement())
+    run = openvino._Compiled.__call__
+
+    def wrong_in_a_late_row(self: Any, inputs: Mapping[str, Any]) -> Any:
+        logits = run(self, inputs)
+        if logits.shape[0] == 8:
+            logits[6] += 2.9
+        return logits
+
+    monkeypatch.setattr(openvino._Compiled, "__call__", wrong_in_a_late_row)
+    engine.logits(teacher_probes(teacher).filling(4, 32)[0])
+    with pytest.raises(EngineError, match=r"off by 2.9 for a batch of 8 x 32 tokens"):
+        engine.logits(teacher_probes(teacher).filling(8, 32)[0])
+
+
+def test_openvino_that_is_not_installed_is_an_error(teacher: NLITeacher, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(EngineError, match="OpenVINO is not installed here"):
+        load_engine("openvino", teacher, Placement())
+
+
+def test_a_processor_without_bf16_is_told(teacher: NLITeacher, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino, "has_bf16", lambda _: False)
+    with pytest.raises(EngineError, match="no bf16 instructions: use --precision fp32"):
+        load_engine("openvino", teacher, Placement(), "bf16")

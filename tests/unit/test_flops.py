@@ -1,0 +1,56 @@
+"""FLOP of a sequence: the published formula where there is one, torch's own count of whole batches for every family."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from tests.families import FAMILIES
+from zsd.benchmark.flops import SequenceCost, row_flops, sequence_cost
+from zsd.teachers.nli import load_teacher
+from zsd.teachers.weights import load_weights
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize(("hidden", "inner", "layers", "classes"), [(16, 24, 2, 3), (32, 80, 3, 2)])
+def test_bert_costs_what_its_formula_says(attention: str, hidden: int, inner: int, layers: int, classes: int) -> None:
+    config = AutoConfig.for_model(
+        "bert",
+        vocab_size=50,
+        hidden_size=hidden,
+        intermediate_size=inner,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        num_labels=classes,
+    )
+    model = AutoModelForSequenceClassification.from_config(config, attn_implementation=attention).eval()
+    assert sequence_cost(model) == SequenceCost(
+        square=4 * layers * hidden,
+        linear=layers * (8 * hidden**2 + 4 * hidden * inner),
+        constant=2 * hidden**2 + 2 * hidden * classes,
+    )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_costs_what_torch_counts_at_lengths_it_was_not_fitted_at(
+    family: str, teacher_of: Callable[..., str]
+) -> None:
+    model = load_weights(load_teacher(teacher_of(family)), dtype=torch.float32, attn_implementation="eager")
+    cost = sequence_cost(model)
+    assert cost.square > 0
+    for length in (11, 40, 64):
+        counted = []
+        for sequences in (1, 4):
+            with torch.no_grad(), FlopCounterMode(display=False) as counter:
+                model(input_ids=torch.ones((sequences, length), dtype=torch.int64))
+            counted.append(counter.get_total_flops())
+        assert cost.of(np.array([length]))[0] == pytest.approx((counted[1] - counted[0]) / 3, rel=1e-9)
+
+
+def test_a_row_costs_the_sum_of_its_pairs() -> None:
+    cost = SequenceCost(square=1.0, linear=10.0, constant=100.0)
+    lengths_NK = np.array([[1, 2], [3, 4]])
+    assert row_flops(cost, lengths_NK) == ((1 + 10 + 100) + (4 + 20 + 100) + (9 + 30 + 100) + (16 + 40 + 100)) / 2

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import itertools
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.families import LINES
+from zsd.batching import PairSet, pair_layout
+from zsd.compile.export import exported_onnx
+from zsd.compile.openvino_core import INT8_IR, openvino_core
+from zsd.compile.quantize_openvino import Product, attempts, find_products, quantize_openvino
+from zsd.engines import load_engine
+from zsd.engines.base import Placement
+from zsd.errors import EngineError
+from zsd.teachers.nli import NLITeacher, load_teacher
+
+
+@pytest.fixture
+def teacher(teacher_of: Callable[..., str], shared_cache: Path) -> NLITeacher:
+    return load_teacher(teacher_of("bert"))
+
+
+def calibration(teacher: NLITeacher) -> list[dict[str, Any]]:
+    pairs = PairSet.build(teacher.tokenizer, pair_layout(teacher.tokenizer), LINES, ["It is so.", "No."], max_length=64)
+    return [pairs.batch(np.arange(start, start + 2), length=64) for start in range(0, len(pairs), 2)]
+
+
+def test_the_products_of_a_bert_are_found(teacher: NLITeacher) -> None:
+    kinds = [product.kind for product in find_products(openvino_core().read_model(str(exported_onnx(teacher))))]
+    # Of a layer: query, key, value, attention's two, its output, two of the feed-forward; then pooler and classifier.
+    assert len(kinds) == 2 * 8 + 2
+    assert kinds.count("attention") == 2 * 2 and kinds.count("narrowing") == 2
+
+
+def test_attempts_leave_out_more_and_more() -> None:
+    kinds = ("other", "attention", "attention", "other", "other", "narrowing") * 2
+    tried = [set(names) for names in attempts([Product(name=str(i), kind=kind) for i, kind in enumerate(kinds)])]
+    assert tried[0] == set() and tried[1] == {"5", "11"} and tried[2] == {"1", "2", "5", "7", "8", "11"}
+    assert all(fewer < more for fewer, more in itertools.pairwise(tried))
+    assert len(tried[-1]) < len(kinds)
+
+
+def test_int8_with_the_wanted_agreement_is_written_and_runs(teacher: NLITeacher, tmp_path: Path) -> None:
+    compiled = tmp_path / "compiled"
+    shutil.copytree(teacher.path, compiled)
+    (compiled / INT8_IR).parent.mkdir()
+    inputs = calibration(teacher)
+    exact = [load_engine("torch", teacher, Placement()).logits(batch) for batch in inputs]
+    worst: list[float] = []
+
+    def agreement(run: Callable[[Any], Any]) -> float:
+        worst.append(max(float(np.abs(run(one) - two).max()) for one, two in zip(inputs, exact, strict=True)))
+        return 0.5 if len(worst) == 1 else 1.0
+
+    done = quantize_openvino(
+        exported_onnx(teacher), inputs, agreement, compiled / INT8_IR, min_agreement=0.99, threads=1
+    )
+    assert len(worst) == 2 and done.agreement == 1.0 and done.integer == 16 and len(done.left_out) == 2
+    engine = load_engine("openvino", load_teacher(str(compiled)), Placement(), "int8")
+    found = np.concatenate([engine.logits(batch) for batch in inputs])
+    assert 0 < np.abs(found - np.concatenate(exact)).max() < 0.3 * np.ptp(np.concatenate(exact))
+
+
+def test_an_agreement_that_cannot_be_reached_is_an_error(teacher: NLITeacher, tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=r"no int8 form .* reaches an agreement of 0.99 .*\(the best has 0.800\)"):
+        quantize_openvino(
+            exported_onnx(teacher),
+            calibration(teacher)[:1],
+            lambda _: 0.8,
+            tmp_path / "int8.xml",
+            min_agreement=0.99,
+            threads=1,
+        )
+    assert list(tmp_path.iterdir()) == []

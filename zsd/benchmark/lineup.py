@@ -1,0 +1,82 @@
+"""Who takes part: the two peers, the teacher on every engine that can run it here, its compiled forms, the student."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from zsd.benchmark.contestants import Contestant
+from zsd.engines.base import Placement
+from zsd.engines.select import candidates
+from zsd.labels import LabelSet
+from zsd.student import student_directory
+from zsd.teachers.nli import load_teacher
+
+REFERENCE = "torch:fp32"
+"""What every other contestant is compared with; it always takes part."""
+
+PIPELINE = "transformers pipeline"
+RECIPE = "old recipe, DeepSparse"
+
+
+def line_up(
+    *,
+    teacher: str,
+    compiled: Sequence[str],
+    student: str,
+    labels: LabelSet,
+    nli_classes: str | None,
+    engines: Sequence[str],
+    threads: int,
+) -> list[Contestant]:
+    """Everyone who is to take part; the reference is the first of kind ``teacher``.
+
+    Args:
+        teacher: NLI checkpoint, name or path.
+        compiled: other forms of it: ``bundled-sparse``, or directories made by `zsd compile`.
+        student: checkpoint, or output directory of `zsd distill`.
+        labels: what is asked.
+        nli_classes: see `zsd.teachers.nli.find_nli_classes`.
+        engines: ``ENGINE:PRECISION`` for the teacher and its forms; all there are where empty.
+        threads: processor threads of each.
+    """
+    common: dict[str, Any] = {"labels": labels, "nli_classes": nli_classes, "threads": threads}
+
+    def one(name: str, kind: str, engine_precision: str, model: str) -> Contestant:
+        engine, _, precision = engine_precision.partition(":")
+        return Contestant(name=name, kind=kind, engine=engine, precision=precision, model=model, **common)
+
+    line = [one(PIPELINE, "pipeline", "torch:fp32", teacher), one(RECIPE, "recipe", "deepsparse:fp32", teacher)]
+    for choice in dict.fromkeys([REFERENCE, *(engines or admitted(teacher, nli_classes))]):
+        line.append(one(f"teacher, {_spaced(choice)}", "teacher", choice, teacher))
+    for form in compiled:
+        name, choices = form_name(form), engines or _of_a_form(admitted(form, nli_classes))
+        for choice in choices:
+            line.append(one(f"{name}, {_spaced(choice)}", "compiled", choice, form))
+        if "deepsparse:int8" in choices:  # what the recipe ran was such a form: it shows what its loop alone costs
+            line.append(one(f"old recipe, {name} int8", "recipe", "deepsparse:int8", form))
+    directory = str(student_directory(student))
+    for precision in ("fp32", "bf16"):
+        line.append(one(f"student, torch {precision}", "student", f"torch:{precision}", directory))
+    return line
+
+
+def admitted(teacher: str, nli_classes: str | None) -> list[str]:
+    """Every ``ENGINE:PRECISION`` that this machine's processor and the teacher's files admit, the reference first."""
+    found = candidates(load_teacher(teacher, nli_classes=nli_classes), Placement(device="cpu"))
+    return [REFERENCE, *(f"{engine}:{precision}" for engine, precision in found)]
+
+
+def form_name(form: str) -> str:
+    """What the report calls a compiled form: its name, or the last part of its directory."""
+    return Path(form).name if Path(form).is_dir() else form
+
+
+def _of_a_form(choices: Sequence[str]) -> list[str]:
+    """What is new in another form of the teacher: its int8, and on DeepSparse, which skips pruned weights, its fp32."""
+    return [choice for choice in choices if choice.endswith(":int8") or choice == "deepsparse:fp32"]
+
+
+def _spaced(engine_precision: str) -> str:
+    return engine_precision.replace(":", " ")

@@ -1,0 +1,108 @@
+"""What the processor could do at most: the rate of one large matrix product, measured beside the contestants.
+
+Legend: S rows and columns of a square matrix.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from zsd.benchmark.flops import SequenceCost, sequence_cost
+from zsd.benchmark.remote import Answer, Remote
+from zsd.student import load_student
+from zsd.teachers.nli import load_teacher
+from zsd.teachers.weights import load_weights
+
+SIZE = 2048
+"""S: large enough that a product is bound by arithmetic and not by memory."""
+
+SECONDS = 1.0
+"""Time for the products of one precision."""
+
+Ask = tuple[str, str, str | None] | None
+"""``("teacher" or "student", checkpoint, nli_classes)`` for a `SequenceCost`; None for the rates."""
+
+
+class Peak(Remote):
+    """The process in which products are timed, on as many threads as a contestant has, and models are counted.
+
+    Args:
+        threads: processor threads.
+    """
+
+    def __init__(self, threads: int) -> None:
+        super().__init__("matrix products", make_peak, threads)
+
+    def rates(self) -> dict[str, float]:
+        """FLOP/s (of int8: integer operations/s) of a product of two S x S matrices, by precision."""
+        rates: dict[str, float] = self.ask(None)
+        return rates
+
+    def teacher_cost(self, checkpoint: str, nli_classes: str | None) -> SequenceCost:
+        """FLOP of one pair, as a function of its length."""
+        cost: SequenceCost = self.ask(("teacher", checkpoint, nli_classes))
+        return cost
+
+    def student_cost(self, directory: str) -> SequenceCost:
+        """FLOP of one text, as a function of its length."""
+        cost: SequenceCost = self.ask(("student", directory, None))
+        return cost
+
+
+def make_peak(threads: int) -> tuple[None, Answer]:
+    """Set the threads, and give what answers an `Ask`."""
+    torch.set_num_threads(threads)
+
+    def answer(ask: Ask) -> Any:
+        if ask is None:
+            return product_rates(SIZE, SECONDS)
+        kind, checkpoint, nli_classes = ask
+        if kind == "student":
+            return sequence_cost(load_student(checkpoint)[0])
+        return sequence_cost(load_weights(load_teacher(checkpoint, nli_classes=nli_classes), dtype=torch.float32))
+
+    return None, answer
+
+
+def product_rates(size: int, seconds: float) -> dict[str, float]:
+    """Operations per second of the fastest of several products of two S x S matrices, by precision.
+
+    Args:
+        size: S.
+        seconds: for the products of one precision; at least one is made.
+
+    Returns:
+        ``fp32`` (the better of torch's own library, MKL, and oneDNN: on AMD processors the former is half as fast) and
+        ``bf16`` in FLOP/s, ``int8`` in integer operations/s (``torch._int_mm``: 8-bit numbers summed in 32 bits, by
+        oneDNN's integer kernels).
+    """
+    floats_SS = torch.randn((size, size), generator=torch.Generator().manual_seed(0))
+    bytes_SS = torch.clamp(floats_SS * 40, -127, 127).to(torch.int8)
+    halves_SS = floats_SS.bfloat16()
+    products: dict[str, list[Callable[[], torch.Tensor]]] = {
+        "fp32": [lambda: floats_SS @ floats_SS],
+        "bf16": [lambda: halves_SS @ halves_SS],
+        "int8": [lambda: torch._int_mm(bytes_SS, bytes_SS)],
+    }
+    with torch.inference_mode():
+        if torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+            opaque_SS = floats_SS.to_mkldnn()
+            products["fp32"].append(lambda: torch.nn.functional.linear(opaque_SS, opaque_SS))
+        return {
+            name: 2.0 * size**3 / min(_fastest(product, seconds) for product in ways) for name, ways in products.items()
+        }
+
+
+def _fastest(product: Callable[[], torch.Tensor], seconds: float) -> float:
+    """Seconds of the fastest of the products that fit into the time, at least one after one that is not counted."""
+    product()
+    took: list[float] = []
+    while not took or sum(took) < seconds:
+        started = time.perf_counter()
+        product()
+        took.append(time.perf_counter() - started)
+    return min(took)

@@ -1,0 +1,62 @@
+"""The int8 form of the bundled sparse teacher, made on each node when it is first asked for, and cached.
+
+Calibrated on the bundled sample corpus, as ``zsd compile --teacher bundled-sparse`` would; the weights are the
+package's own, and so are the rows: every node makes the same file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+import transformers
+
+from zsd.assets import sample_path
+from zsd.cache import cache_directory, new_directory
+from zsd.compile.export import exported_onnx
+from zsd.compile.heldout import HeldOut, all_pairs
+from zsd.compile.integer import quantize_onnx
+from zsd.compile.onnx_session import OnnxSession
+from zsd.console import say
+from zsd.labels import LabelSet, read_label_file
+from zsd.machine import available_cpus
+from zsd.teachers.nli import NLITeacher
+
+FILE = "int8.onnx"
+VERSION = 1
+"""Raised when a change in `zsd.compile` makes files made before unfit."""
+RANGE_ROWS, SELECTION_ROWS = 64, 128
+MIN_AGREEMENT = 0.95
+"""Agreement below which the file is refused; what it has is far above (see the teacher's card)."""
+
+
+def bundled_int8(teacher: NLITeacher) -> Path:
+    """The int8 ONNX file; not to be written to.
+
+    Raises:
+        EngineError: ONNX Runtime is missing, or the int8 form does not agree with fp32.
+        TeacherError: the weights cannot be loaded.
+    """
+    versions = f"{torch.__version__}-{transformers.__version__}-{VERSION}"
+    key = hashlib.blake2b(f"{teacher.fingerprint}-{teacher.max_length}-{versions}".encode(), digest_size=16).hexdigest()
+    directory = cache_directory() / "int8" / key
+    if not (directory / FILE).is_file():
+        say(f"making the int8 form of {teacher.name}, once on this node")
+        with new_directory(directory) as scratch:
+            _make(teacher, scratch / FILE)
+    return directory / FILE
+
+
+def _make(teacher: NLITeacher, file: Path) -> None:
+    lines = sample_path("corpus.txt").read_text(encoding="utf-8").splitlines()
+    labels = LabelSet(names=read_label_file(sample_path("labels.txt")))
+    threads = available_cpus()
+    source = exported_onnx(teacher)
+    fp32 = OnnxSession(onnx.load(str(source)), threads=threads)
+    heldout = HeldOut(teacher, labels, lines[RANGE_ROWS : RANGE_ROWS + SELECTION_ROWS], fp32.logits)
+    pairs = all_pairs(teacher, labels, lines[:RANGE_ROWS])
+    alone = [pairs.batch(np.array([p]), length=int(pairs.lengths[p])) for p in range(len(pairs))]
+    quantize_onnx(source, alone, heldout, file, min_agreement=MIN_AGREEMENT, threads=threads)

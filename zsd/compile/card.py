@@ -1,0 +1,67 @@
+"""The card of a compiled teacher: what was done to it, and how it compares with fp32, for people (README.md)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def card_text(figures: dict[str, Any]) -> str:
+    """README.md of a compiled teacher, from what compile.json holds."""
+    corpus, held = figures["corpus"], figures["heldout"]
+    lines = [
+        f"# {figures['teacher']}, compiled by zsd {figures['versions']['zsd']}",
+        "",
+        f"Made by `{figures['command']}` on {figures['created']}. Use it as `--teacher {figures['output']}`.",
+        "",
+        f"Calibrated on {corpus['calibration_rows']} rows of {', '.join(corpus['data'])}; "
+        f"which products stay in fp32 was decided on {corpus['selection_rows']} others. The table is of "
+        f"{held['rows']} rows that neither saw, labels {', '.join(corpus['labels'])}, template "
+        f'"{corpus["template"]}". Agreement: share of rows with the same top label as torch fp32 of these weights; '
+        "|delta p|: mean difference of the probabilities.",
+        "",
+        *_markdown(figures["forms"]),
+        "",
+    ]
+    if held.get("agreement_with_dense") is not None:
+        lines += [
+            f"These weights in fp32 against the dense original in fp32: {held['agreement_with_dense']:.1%} agreement, "
+            f"mean |delta p| {held['delta_p_with_dense']:.4f}.",
+            "",
+        ]
+    lines += ["## Sparsity", "", f"{figures['sparsity']['overall']:.1%} of the weights of the encoder's linear layers."]
+    lines += [f"- {kind}: {share:.1%}" for kind, share in figures["sparsity"]["by_layer"].items()]
+    for form, made in figures["int8"].items():
+        kept = made["left_out"]
+        lines += ["", f"## int8: {form}", ""]
+        lines.append(f"{made['integer']} matrix products in int8, {len(kept)} left in floating point.")
+        lines += [f"- `{name}`" for name in kept]
+    lines += [f"- not made: {form}: {why}" for form, why in figures["not_made"].items()]
+    lines += ["", "## Files", "", *[f"- {name}: {size / 1e6:.1f} MB" for name, size in figures["files"].items()]]
+    lines += ["", "## Versions", "", ", ".join(f"{name} {version}" for name, version in figures["versions"].items())]
+    machine = figures["machine"]
+    return "\n".join([*lines, "", f"Measured on {machine['cpu']}, {machine['cores']} cores.", ""])
+
+
+def forms_table(figures: dict[str, Any]) -> str:
+    """The same table for a terminal."""
+    lines = [f"{'':<20}{'rows/s':>9}{'agreement':>11}{'|delta p|':>11}"]
+    for form in figures["forms"]:
+        name = f"{form['engine']} {form['precision']}"
+        if "error" in form:
+            lines.append(f"{name:<20}{form['error']}")
+        else:
+            rest = f"{form['rows_per_second']:>9.1f}{form['agreement']:>11.1%}{form['delta_p']:>11.4f}"
+            lines.append(f"{name:<20}{rest}")
+    return "\n".join(lines)
+
+
+def _markdown(forms: list[dict[str, Any]]) -> list[str]:
+    lines = ["| engine | precision | rows/s here | agreement | mean \\|delta p\\| |", "|---|---|---|---|---|"]
+    for form in forms:
+        head = f"| {form['engine']} | {form['precision']} "
+        if "error" in form:
+            lines.append(f"{head}| {form['error']} | | |")
+        else:
+            figures = f"{form['rows_per_second']:.1f} | {form['agreement']:.1%} | {form['delta_p']:.4f}"
+            lines.append(f"{head}| {figures} |")
+    return lines

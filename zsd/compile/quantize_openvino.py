@@ -1,0 +1,173 @@
+"""fp32 ONNX -> OpenVINO int8, with NNCF's post-training quantization, as much of it as agrees with fp32.
+
+Weights have a scale an output channel, activations one a tensor, both static, after SmoothQuant (Xiao et al. 2023) has
+moved the activations' outliers into the weights. What suffers first is left in floating point until the agreement on
+held-out rows is reached: the second product of each feed-forward block, whose inputs (after GELU) are lopsided, then
+the two products of attention, which have no weights to absorb an outlier, then every product in the layers nearest
+the output.
+
+Measured on the bundled teacher, 96 rows of AG News to calibrate, 250 others, K = 4, top-1 agreement with fp32, what is
+not int8 in bf16: everything int8 98.4%, without the second feed-forward products 98.8%, without these and attention
+99.2% (nothing int8: 100%). All int8 without SmoothQuant: 98.4% at 1.6 times the mean |delta p|; with its alpha at
+0.5 97.6%; with full bias correction 98.4% in twice the time.
+
+Legend: B pairs in a batch, L tokens, C NLI classes, I inputs and O outputs of a weight.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zsd.batching import FloatArray, IntArray
+from zsd.compile.openvino_core import openvino_core, precision_hint
+from zsd.errors import EngineError
+from zsd.telemetry import no_telemetry
+
+Run = Callable[[Mapping[str, IntArray]], FloatArray]
+"""Named [B, L] inputs in, [B, C] logits out; any shape."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantized:
+    """What became of a model.
+
+    Attributes:
+        agreement: of the int8 model with fp32, as the caller measures it.
+        integer: products that are int8.
+        left_out: names of the products that stayed in floating point.
+    """
+
+    agreement: float
+    integer: int
+    left_out: tuple[str, ...]
+
+
+def quantize_openvino(
+    onnx_file: Path,
+    calibration: Sequence[Mapping[str, IntArray]],
+    agreement: Callable[[Run], float],
+    file: Path,
+    *,
+    min_agreement: float,
+    threads: int,
+) -> Quantized:
+    """Write an int8 OpenVINO model, ``file`` (.xml) and its weights beside it (.bin).
+
+    Args:
+        onnx_file: the fp32 model, with dynamic shapes.
+        calibration: named [B, L] inputs of rows of the corpus, some thirty batches; batches of any shapes.
+        agreement: runs a model over held-out rows and says which share of them has the same outcome as in fp32.
+        file: where to write.
+        min_agreement: least agreement; the model with the most int8 that has it is written.
+        threads: processor threads to use for it.
+
+    Raises:
+        EngineError: nncf is not installed here, or no int8 form reaches the agreement.
+    """
+    core, nncf = openvino_core(), _nncf()
+    source = core.read_model(str(onnx_file))
+    products = find_products(source)
+    reached = []
+    for left_out in attempts(products):
+        model = _quantize(nncf, source.clone(), calibration, left_out)
+        reached.append(agreement(_runner(core, model, threads)))
+        if reached[-1] >= min_agreement:
+            _save(model, file)
+            return Quantized(agreement=reached[-1], integer=len(products) - len(left_out), left_out=left_out)
+    raise EngineError(
+        f"no int8 form of {onnx_file} reaches an agreement of {min_agreement} with fp32 in OpenVINO (the best has "
+        f"{max(reached):.3f}): lower --min-agreement, or compile without --int8"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Product:
+    """A matrix product of a sequence.
+
+    Attributes:
+        name: of its node.
+        kind: ``attention`` (two activations), ``narrowing`` (a weight with fewer outputs than inputs), ``other``.
+    """
+
+    name: str
+    kind: str
+
+
+def find_products(model: Any) -> list[Product]:
+    """Every matrix product of an OpenVINO model, from input to output."""
+    found = []
+    for node in model.get_ordered_ops():
+        if node.get_type_name() != "MatMul":
+            continue
+        weight = node.input_value(1).get_node()
+        kind = "attention"
+        if weight.get_type_name() == "Constant":
+            size_in, size_out = weight.get_output_shape(0)
+            if node.get_attributes()["transpose_b"]:
+                size_in, size_out = size_out, size_in
+            kind = "narrowing" if size_in > size_out and size_out > 3 else "other"
+        found.append(Product(name=node.get_friendly_name(), kind=kind))
+    return found
+
+
+def attempts(products: Sequence[Product]) -> Iterator[tuple[str, ...]]:
+    """Which products to leave out, fewest first; the last attempt leaves out three quarters of what remained."""
+    narrowing = [product.name for product in products if product.kind == "narrowing"]
+    attention = [product.name for product in products if product.kind == "attention"]
+    others = [product.name for product in products if product.kind == "other"]
+    yield ()
+    yield tuple(narrowing)
+    yield (*narrowing, *attention)
+    for share in (0.25, 0.5, 0.75):
+        yield (*narrowing, *attention, *others[int(len(others) * (1 - share)) :])
+
+
+def _quantize(nncf: Any, model: Any, calibration: Sequence[Mapping[str, IntArray]], left_out: Sequence[str]) -> Any:
+    # It prints progress bars and counts to standard output.
+    with contextlib.redirect_stdout(io.StringIO()):
+        return nncf.quantize(
+            model,
+            nncf.Dataset(list(calibration)),
+            subset_size=len(calibration),
+            model_type=nncf.ModelType.TRANSFORMER,
+            preset=nncf.QuantizationPreset.MIXED,
+            target_device=nncf.TargetDevice.CPU,
+            ignored_scope=nncf.IgnoredScope(names=list(left_out)),
+        )
+
+
+def _save(model: Any, file: Path) -> None:
+    import openvino
+
+    # Its default, fp16 constants, would change what is not int8.
+    openvino.save_model(model, str(file), compress_to_fp16=False)
+
+
+def _runner(core: Any, model: Any, threads: int) -> Run:
+    """The model as the engine will compute it, but in any shape."""
+    hint = precision_hint(core, "int8")
+    settings = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+    compiled = core.compile_model(model, "CPU", settings)
+    names = [port.any_name for port in compiled.inputs]
+
+    def run(inputs: Mapping[str, IntArray]) -> FloatArray:
+        return np.array(compiled({name: inputs[name] for name in names})[0], dtype=np.float32)
+
+    return run
+
+
+def _nncf() -> Any:
+    try:
+        with no_telemetry():
+            import nncf
+    except ImportError as error:
+        raise EngineError(f"{error}: an int8 form for OpenVINO needs nncf: pip install 'zsd[compile]'") from None
+    nncf.set_log_level(40)  # errors
+    return nncf

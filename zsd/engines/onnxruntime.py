@@ -1,0 +1,96 @@
+"""The ONNX Runtime engine: fp32 and int8 on CPUs, any length.
+
+One session without threads of its own, called from as many threads as the placement has (`zsd.engines.lanes`), which
+share its weights. bf16 and fp16 are not offered: its CPU kernels have neither for a transformer's operators.
+
+Legend: B pairs in a batch, L tokens, C NLI classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zsd.compile.probes import teacher_probes
+from zsd.engines.base import FloatArray, IntArray, Placement
+from zsd.engines.fixed_shapes import UNLIMITED
+from zsd.engines.lanes import Lanes
+from zsd.engines.model_file import INT8_ONNX, dense_file, engine_fingerprint, integer_file
+from zsd.errors import EngineError
+from zsd.teachers.nli import NLITeacher
+
+LANE_TOKENS = 1024
+"""Padded tokens a lane and call: 2048 were a seventh slower (they leave the core's own cache)."""
+
+
+class ONNXRuntimeEngine:
+    """A teacher's ONNX export, or the int8 form that `zsd compile` made, run by ONNX Runtime.
+
+    Args:
+        teacher: what to run.
+        placement: a CPU and how many threads of it.
+        precision: ``fp32`` or ``int8``.
+
+    Raises:
+        EngineError: ONNX Runtime is not installed here, cannot run this model, finds other logits than torch, or the
+            teacher has no int8 form.
+        TeacherError: the checkpoint's weights cannot be loaded.
+    """
+
+    name = "onnxruntime"
+    buckets: tuple[int, ...] | None = None
+    most_buckets = UNLIMITED
+
+    def __init__(self, teacher: NLITeacher, placement: Placement, precision: str = "fp32") -> None:
+        self.precision = precision
+        self.threads = self.lanes = placement.threads
+        self.token_budget = LANE_TOKENS * self.lanes
+        self.fingerprint = engine_fingerprint(teacher, "onnxruntime", precision)
+        self._session = _session(integer_file(teacher, INT8_ONNX) if precision == "int8" else dense_file(teacher))
+        self._names = [value.name for value in self._session.get_inputs()]
+        self._run = Lanes(self.lanes, self._forward)
+        probes = teacher_probes(teacher)
+        probes.check(self.name, precision, self._forward, rows=4, length=int(probes.lengths[:4].max()))
+
+    def logits(self, inputs: Mapping[str, IntArray]) -> FloatArray:
+        """Run one batch.
+
+        Raises:
+            EngineError: ONNX Runtime cannot run it.
+        """
+        return self._run(inputs)
+
+    def _forward(self, inputs: Mapping[str, IntArray]) -> FloatArray:
+        import onnxruntime.capi.onnxruntime_pybind11_state as state
+
+        try:
+            (logits_BC,) = self._session.run(None, {name: inputs[name] for name in self._names})
+        except (state.Fail, state.InvalidArgument, state.RuntimeException) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise EngineError(f"ONNX Runtime cannot run this model: {reason}") from None
+        return np.asarray(logits_BC, dtype=np.float32)
+
+    def close(self) -> None:
+        """Free the model and end the threads."""
+        self._run.close()
+        del self._session
+
+
+def _session(file: Path) -> Any:
+    try:
+        import onnxruntime
+        import onnxruntime.capi.onnxruntime_pybind11_state as state
+    except ImportError as error:
+        raise EngineError(f"ONNX Runtime is not installed here ({error}): pip install onnxruntime") from None
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors: the warnings are about its own optimizer
+    try:
+        return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    except (state.Fail, state.InvalidGraph, state.NotImplemented, state.InvalidProtobuf, state.NoSuchFile) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise EngineError(f"ONNX Runtime cannot run {file}: {reason}") from None

@@ -1,0 +1,138 @@
+"""The OpenVINO engine: fp32, bf16 and int8 on CPUs, one compiled model a (rows, length) shape.
+
+Static shapes only: with dynamic ones OpenVINO 2026.4 gave wrong logits on one batch of fifty (32 x 208, on a processor
+with AMX), and they are 4 to 10% slower besides. Each shape is held to torch's own logits when it is compiled.
+
+One thread a stream, a stream a thread (`zsd.engines.lanes`): the rows of a batch are shared out, the weights are not
+copied for it. Shapes share the weights that need no packing (the embeddings) and hold the others anew.
+
+Legend: B pairs in a batch, L tokens, C NLI classes.
+"""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zsd.compile.openvino_core import INT8_IR, has_bf16, openvino_core, precision_hint
+from zsd.compile.probes import teacher_probes
+from zsd.engines.base import FloatArray, IntArray, Placement
+from zsd.engines.fixed_shapes import affordable_buckets, bucket_lengths, least_shape
+from zsd.engines.lanes import Lanes
+from zsd.engines.model_file import dense_file, engine_fingerprint, integer_file
+from zsd.errors import EngineError
+from zsd.teachers.nli import NLITeacher
+
+LANE_TOKENS = 512
+"""Padded tokens a lane and call: 1024 and 2048 were no faster, and fill the last call of a unit with more repeats."""
+
+
+class _Compiled:
+    """One shape of a model with a request for each lane that may run it at the same time."""
+
+    def __init__(self, model: Any, lanes: int) -> None:
+        self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for _ in range(lanes):
+            self._requests.put(model.create_infer_request())
+        self._names = [name for port in model.inputs for name in port.names]
+
+    def __call__(self, inputs: Mapping[str, IntArray]) -> FloatArray:
+        request = self._requests.get()
+        try:
+            request.infer({name: inputs[name] for name in self._names}, share_inputs=True)
+            # A copy: the request's next call writes into the same buffer.
+            return np.array(request.get_output_tensor(0).data, dtype=np.float32)
+        finally:
+            self._requests.put(request)
+
+
+class OpenVINOEngine:
+    """A teacher's ONNX export, or the int8 form that `zsd compile` made, run by OpenVINO.
+
+    Args:
+        teacher: what to run.
+        placement: a CPU and how many threads of it.
+        precision: ``fp32``, ``bf16``, or ``int8`` (what is not int8 then computes in bf16 where the processor can).
+
+    Raises:
+        EngineError: OpenVINO is not installed here, the processor has no bf16, the teacher has no int8 form, or
+            OpenVINO finds other logits than torch.
+        TeacherError: the checkpoint's weights cannot be loaded.
+    """
+
+    name = "openvino"
+
+    def __init__(self, teacher: NLITeacher, placement: Placement, precision: str = "fp32") -> None:
+        self._core = openvino_core()
+        if precision == "bf16" and not has_bf16(self._core):
+            raise EngineError("this processor has no bf16 instructions: use --precision fp32 or int8")
+        self.precision = precision
+        self.threads = self.lanes = placement.threads
+        self.token_budget = LANE_TOKENS * self.lanes
+        self.buckets: tuple[int, ...] | None = bucket_lengths(teacher.max_length)
+        self.fingerprint = engine_fingerprint(teacher, "openvino", precision)
+        file = integer_file(teacher, INT8_IR) if precision == "int8" else dense_file(teacher)
+        self.most_buckets = affordable_buckets(_weights(file), placement.threads)
+        self._settings = {
+            "INFERENCE_PRECISION_HINT": precision_hint(self._core, precision),
+            "INFERENCE_NUM_THREADS": self.threads,
+            "NUM_STREAMS": self.lanes,
+            # Several actors on a node would all be pinned to its first cores.
+            "ENABLE_CPU_PINNING": False,
+        }
+        self._probes = teacher_probes(teacher)
+        self._source = self._read(str(file))
+        self._compiled: dict[tuple[int, int], _Compiled] = {}
+        self._run = Lanes(self.lanes, self._run_share, equal=True)
+        # A model that OpenVINO cannot run is refused now, and not with the first rows.
+        self._shape(*least_shape(bucket_lengths(teacher.max_length), self._probes))
+        self._compiled.clear()
+
+    def logits(self, inputs: Mapping[str, IntArray]) -> FloatArray:
+        """Run one batch, compiling its shape the first time.
+
+        Raises:
+            EngineError: OpenVINO refuses the shape, or finds other logits in it than torch.
+        """
+        rows, length = inputs["input_ids"].shape
+        self._shape(-(-rows // self.lanes), length)  # here, once, and not in every lane
+        return self._run(inputs)
+
+    def _run_share(self, inputs: Mapping[str, IntArray]) -> FloatArray:
+        rows, length = inputs["input_ids"].shape
+        return self._compiled[rows, length](inputs)
+
+    def _shape(self, rows: int, length: int) -> None:
+        if (rows, length) in self._compiled:
+            return
+        try:
+            model = self._source.clone()
+            model.reshape({port.any_name: [rows, length] for port in model.inputs})
+            compiled = _Compiled(self._core.compile_model(model, "CPU", self._settings), self.lanes)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise EngineError(f"OpenVINO cannot run shape {rows} x {length}: {reason}") from None
+        self._probes.check(self.name, self.precision, compiled, rows=rows, length=length)
+        self._compiled[rows, length] = compiled
+
+    def _read(self, file: str) -> Any:
+        try:
+            return self._core.read_model(file)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise EngineError(f"OpenVINO cannot read {file}: {reason}") from None
+
+    def close(self) -> None:
+        """Free every compiled shape and the weights."""
+        self._run.close()
+        self._compiled.clear()
+        del self._source
+
+
+def _weights(file: Path) -> Path:
+    """Of an IR, which is two files, the one that is large."""
+    return file.with_suffix(".bin") if file.suffix == ".xml" else file
