@@ -82,7 +82,14 @@ def build_parser() -> Parser:
     verify = commands.add_parser("verify", help=about, description=about)
     verify.add_argument("store", metavar="DIR", help="output directory of zsd label or zsd predict")
     verify.add_argument("--json", metavar="FILE", help=JSON_HELP)
-    verify.set_defaults(run=_verify, takes_training=False, flags=["--json"], config=None)
+    again = "put damaged shards aside, so that the job's own command makes exactly those again"
+    verify.add_argument("--repair", action="store_true", help=again)
+    verify.set_defaults(run=_verify, takes_training=False, flags=["--json", "--repair"], config=None)
+    about = "how a running, dead or finished job is doing"
+    status = commands.add_parser("status", help=about, description=about)
+    status.add_argument("output", metavar="DIR", help="output directory of zsd label or zsd predict")
+    status.add_argument("--json", metavar="FILE", help=JSON_HELP)
+    status.set_defaults(run=_status, takes_training=False, flags=["--json"], config=None)
     return parser
 
 
@@ -218,13 +225,27 @@ def _compile(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _verify(options: argparse.Namespace, rest: list[str]) -> int:
-    from zsd.verify import summary, verify_store
+    from zsd.verify import repair_store, summary, verify_store
 
     with _figures(options.json) as report:
         result = verify_store(options.store)
         print(summary(result))
-        report(result.to_dict())
+        again = repair_store(result) if options.repair else []
+        report({**result.to_dict(), "repaired": again})
+        if again or (options.repair and result.damaged):
+            print(f"{result.uri}: {len(again):,} shard(s) to be made again: repeat the job's own command")
+            return 0
     return 1 if result.problems else 0
+
+
+def _status(options: argparse.Namespace, rest: list[str]) -> int:
+    from zsd.monitor import job_status, status_text
+
+    with _figures(options.json) as report:
+        status = job_status(options.output)
+        print(status_text(status))
+        report(status)
+    return 0
 
 
 def _check_json(target: str | None) -> None:

@@ -38,12 +38,20 @@ class CorpusConfig(Options):
     unit_rows: int | None = option(
         "rows done and committed at a time (default: 1,024 pairs of zsd label, 4,096 rows of zsd predict)", None
     )
+    max_rejected: float | None = option(
+        "stop when more than this share of the rows is rejected (default: no limit on unusable rows of the corpus; 0.1 "
+        "of the rows may make the model fail)",
+        None,
+    )
+    target_file_rows: int = option("rows of a file of the finished store", 200_000)
     ray_address: str | None = option(RAY_HELP, None, metavar="ADDRESS")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_corpus()
-        self._at_least(1, "limit", "cpus_per_actor", "unit_rows")
+        self._at_least(1, "limit", "cpus_per_actor", "unit_rows", "target_file_rows")
+        share = self.max_rejected
+        self._check(share is None or 0 <= share <= 1, "max_rejected", f"{share}: it must be from 0 to 1")
         self._at_least(0, "cpu_actors", "gpu_actors")
         if self.cpu_actors == 0 and self.gpu_actors == 0:
             raise ConfigError("--cpu-actors 0 and --gpu-actors 0 leave nobody to do the work: raise one of them")
@@ -79,6 +87,15 @@ class LabelConfig(CorpusConfig):
         choices=PRECISIONS,
     )
     min_agreement: float = option("--engine auto admits an engine only at this top-1 agreement with fp32 torch", 0.99)
+
+    reuse: tuple[str, ...] = option(
+        "finished zsd label directories whose logits are taken for texts and classes that they know", (), metavar="DIR"
+    )
+    reuse_other: str = option(
+        "what to do with a --reuse directory of another teacher, template or normalization",
+        "refuse",
+        choices=("refuse", "recompute"),
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -74,7 +74,9 @@ class Progress:
         speed = self.rows_per_second()
         left = f", {duration((self.total - self.done) / speed)} left" if speed and self.done < self.total else ""
         share = 100 * self.done / max(1, self.total)
-        return f"{self.verb}: {self.done:,} of {self.total:,} rows ({share:.0f}%), {speed:,.1f} rows/s{self.detail}{left}"
+        return (
+            f"{self.verb}: {self.done:,} of {self.total:,} rows ({share:.0f}%), {speed:,.1f} rows/s{self.detail}{left}"
+        )
 
     def rows_per_second(self) -> float:
         """Rows of this run over the time since its first began."""

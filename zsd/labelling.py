@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,10 +22,21 @@ from zsd.engines.choice import choice_name, one_at_a_time, read_choice, write_ch
 from zsd.engines.select import SAMPLE_ROWS, choose_engine, load_scorer
 from zsd.engines.trial import Trial
 from zsd.labels import LabelSet
-from zsd.shards import SOFT_LABELS, Unit, UnitRecord, commit_unit, read_unit, soft_label_schema, vectors
+from zsd.shards import (
+    SOFT_LABELS,
+    FloatArray,
+    UnitRecord,
+    commit_unit,
+    matrix,
+    read_row_groups,
+    soft_label_schema,
+    vectors,
+)
 from zsd.soft_labels import soft_labels
 from zsd.teachers.nli import NLITeacher, load_teacher
 from zsd.teachers.scoring import Scorer, Scores
+from zsd.unit_rows import Skip, probed_rows, unit_rows
+from zsd.units import Unit
 
 SAMPLE_UNITS = 8
 """Fewest units, where there are that many, that the rows for `--engine auto` are taken from."""
@@ -71,9 +82,10 @@ class LabelTask:
 
 
 def sample_units(units: Sequence[Unit]) -> tuple[Unit, ...]:
-    """Units from all over the corpus that hold `SAMPLE_ROWS` rows together: one file may hold one kind of text only."""
-    count = max(SAMPLE_UNITS, -(-SAMPLE_ROWS // units[0].rows))
-    return tuple(units[:: max(1, len(units) // count)][:count])
+    """Row groups from all over the corpus that hold `SAMPLE_ROWS` rows together: one file may hold one kind of text."""
+    groups = [group for unit in units for group in unit.single()]
+    count = max(SAMPLE_UNITS, -(-SAMPLE_ROWS // groups[0].rows))
+    return tuple(groups[:: max(1, len(groups) // count)][:count])
 
 
 def sample_texts(corpus: str, sample: Sequence[Unit], rows: int) -> list[str]:
@@ -83,7 +95,7 @@ def sample_texts(corpus: str, sample: Sequence[Unit], rows: int) -> list[str]:
         StoreError: a corpus shard is missing or damaged.
     """
     share = -(-rows // len(sample))
-    tables = (read_unit(corpus, unit) for unit in sample)
+    tables = (table for unit in sample for table in read_row_groups(corpus, unit))
     return [text for table in tables for text in table["text"][:share].to_pylist()]
 
 
@@ -93,6 +105,7 @@ class LabelWorker:
     def __init__(self, task: LabelTask, placement: Placement) -> None:
         self.task = task
         self.corpus = storage.join(task.output, "corpus")
+        self.rejected = storage.join(task.output, "rejected")
         self.directory = storage.join(task.output, SOFT_LABELS)
         teacher = load_teacher(task.teacher, max_length=task.max_length, nli_classes=task.nli_classes)
         self.choice = choice_name(placement)
@@ -100,35 +113,72 @@ class LabelWorker:
         self._tokenizer_free = threading.Lock()
         self._engine_free = threading.Lock()
 
-    def __call__(self, unit: Unit, *, worker: str) -> UnitRecord:
-        """Label one unit and commit its shard."""
-        began = time.time()
-        table = read_unit(self.corpus, unit)
-        with self._tokenizer_free:
-            prepared = self.scorer.prepare(table["text"].to_pylist())
-        preparing = time.time() - began
-        with self._engine_free:
-            started = time.time() - preparing  # as if it had not waited for the engine
-            scores = self.scorer.run(prepared)
-            seconds = time.time() - started
+    def __call__(self, unit: Unit, *, worker: str, skip: Skip = ()) -> UnitRecord:
+        """Label one unit, but for the rows to skip, and commit it.
+
+        Row groups are scored one by one: a row's logits depend on its row group and not on how units are cut.
+        """
+        started, waited = time.time(), 0.0
+        tables = [table for table in unit_rows(self.corpus, self.rejected, unit, skip) if table.num_rows]
+        done: list[Scores] = []
+        for table in tables:
+            scores, seconds = self._scores(table)
+            done.append(scores)
+            waited += seconds
+        tokens = sum(scores.tokens for scores in done)
+        computed = sum(scores.tokens / (1 - scores.padding_waste) for scores in done)
         record = UnitRecord(
             part=unit.part,
-            rows=table.num_rows,
-            pairs=scores.pairs,
-            tokens=scores.tokens,
-            truncated=scores.truncated,
-            windowed=scores.windowed,
-            windows=scores.windows,
-            padding_waste=round(scores.padding_waste, 4),
-            seconds=round(seconds, 4),
-            started=started,
+            rows=sum(table.num_rows for table in tables),
+            pairs=sum(scores.pairs for scores in done),
+            tokens=tokens,
+            truncated=sum(scores.truncated for scores in done),
+            windowed=sum(scores.windowed for scores in done),
+            windows=sum(scores.windows for scores in done),
+            padding_waste=round(1 - tokens / max(1.0, computed), 4),
+            seconds=round(time.time() - started - waited, 4),
+            started=started + waited,  # as if it had not waited for the engine
             worker=worker,
             engine=self.scorer.engine.name,
             precision=self.scorer.engine.precision,
             choice=self.choice,
+            rejected=len(skip),
         )
-        labelled = soft_label_table(table, scores, self.task.labels, self.task.temperature)
-        return commit_unit(self.directory, labelled, record)
+        labelled = [soft_label_schema(len(self.task.labels)).empty_table()]
+        for table, scores in zip(tables, done, strict=True):
+            labelled.append(
+                soft_label_table(
+                    table, scores.entailment, scores.contradiction, self.task.labels, self.task.temperature
+                )
+            )
+        return commit_unit(self.directory, pa.concat_tables(labelled), record)
+
+    def probe(self, unit: Unit, *, start: int, stop: int, skip: Skip = ()) -> None:
+        """Run the teacher on some rows of a unit, and commit nothing."""
+        texts = probed_rows(self.corpus, unit, start=start, stop=stop, skip=skip)["text"].to_pylist()
+        if texts:
+            self._score(self.scorer, texts)
+
+    def _scores(self, table: pa.Table) -> tuple[Scores, float]:
+        """Logits of all classes; where the corpus shard has some of them from an earlier store, only the others run."""
+        texts = table["text"].to_pylist()
+        if "entailment" not in table.column_names:
+            return self._score(self.scorer, texts)
+        known = [matrix(table[name]).copy() for name in ("entailment", "contradiction")]
+        missing = np.flatnonzero(np.isnan(known[0]).all(axis=0))
+        scores, waited = self._score(self.scorer.subset(missing.tolist()), texts)
+        for logits_NK, new in zip(known, (scores.entailment, scores.contradiction), strict=True):
+            logits_NK[:, missing] = new
+        return replace(scores, entailment=known[0], contradiction=known[1]), waited
+
+    def _score(self, scorer: Scorer, texts: list[str]) -> tuple[Scores, float]:
+        """The rows' logits, and the seconds spent waiting for another thread's turn with the engine."""
+        with self._tokenizer_free:
+            prepared = scorer.prepare(texts)
+        asked = time.time()
+        with self._engine_free:
+            waited = time.time() - asked
+            return scorer.run(prepared), waited
 
     def _scorer(self, teacher: NLITeacher, placement: Placement) -> Scorer:
         """The engine that was asked for; for ``auto`` the one chosen on this node, by trials if there were none yet."""
@@ -171,15 +221,15 @@ class LabelWorker:
         )
 
 
-def soft_label_table(rows: pa.Table, scores: Scores, labels: LabelSet, temperature: float) -> pa.Table:
+def soft_label_table(
+    rows: pa.Table, entailment_NK: FloatArray, contradiction_NK: FloatArray, labels: LabelSet, temperature: float
+) -> pa.Table:
     """The (id, text) rows with their soft labels and raw logits, in the store's schema."""
-    probs_NK = soft_labels(
-        scores.entailment, scores.contradiction, multi_label=labels.multi_label, temperature=temperature
-    )
+    probs_NK = soft_labels(entailment_NK, contradiction_NK, multi_label=labels.multi_label, temperature=temperature)
     columns: dict[str, Any] = {
         **prediction_columns(rows, probs_NK, labels.names),
-        "entailment": vectors(scores.entailment),
-        "contradiction": vectors(scores.contradiction),
+        "entailment": vectors(entailment_NK),
+        "contradiction": vectors(contradiction_NK),
     }
     return pa.table(columns, schema=soft_label_schema(len(labels)))
 

@@ -9,7 +9,10 @@ from typing import Any
 
 import zsd
 from zsd.corpus import IngestResult
-from zsd.shards import SCHEMA_VERSION, UnitRecord
+from zsd.shards import SCHEMA_VERSION, StoredFile, UnitRecord
+
+MODEL_FAILED = "the model failed on it"
+"""Reason, in the manifest's sums, of rows that were rejected while they were labelled or predicted."""
 
 PAUSE = 60.0
 """Seconds without any unit running after which a job counts as interrupted; the pause is not counted as work."""
@@ -21,7 +24,7 @@ def make_manifest(
     folder: str,
     identity: dict[str, Any],
     ingest: IngestResult,
-    records: Sequence[UnitRecord],
+    files: Sequence[StoredFile],
     choices: Mapping[str, dict[str, Any]],
 ) -> dict[str, Any]:
     """The manifest as a dictionary.
@@ -35,12 +38,14 @@ def make_manifest(
         folder: folder that holds the shards.
         identity: what makes this job this job; its keys are kept at the top level.
         ingest: what became of every row of the corpus.
-        records: one for every unit.
+        files: all files of the store.
         choices: what the files below ``engines/`` hold that the records name.
     """
-    records = sorted(records, key=lambda record: record.part)
+    files = sorted(files, key=lambda file: file.part)
+    records = [record for file in files for record in file.records]
+    failed = sum(r.rejected for r in records)
     seconds = max(1e-9, working_seconds(records))
-    rows, pairs = sum(r.rows for r in records), sum(r.pairs for r in records)
+    rows, pairs = sum(file.rows for file in files), sum(r.pairs for r in records)
     computed = sum(r.tokens / (1 - r.padding_waste) for r in records)
     return {
         "schema": SCHEMA_VERSION,
@@ -49,10 +54,12 @@ def make_manifest(
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "folder": folder,
         **identity,
+        "normalization": ingest.inputs.normalization,
+        "partitions": ingest.partitions,
         "rows_in": ingest.rows,
         "rows": rows,
-        "rejected": ingest.rejected,
-        "rejected_by_reason": ingest.rejected_by_reason,
+        "rejected": ingest.rejected + failed,
+        "rejected_by_reason": ingest.rejected_by_reason | ({MODEL_FAILED: failed} if failed else {}),
         "duplicates": ingest.duplicates,
         "pairs": pairs,
         "tokens": sum(r.tokens for r in records),
@@ -66,7 +73,11 @@ def make_manifest(
         "pairs_per_second": round(pairs / seconds, 2),
         "seconds": {"ingest": round(ingest.seconds, 2), job: round(seconds, 2)},
         "inputs": [asdict(source) for source in ingest.inputs.sources],
-        "units": [asdict(record) for record in records],
+        "shards": [{"part": file.part, "rows": file.rows, "checksum": file.checksum} for file in files],
+        "timeline": [
+            {"worker": r.worker, "started": r.started, "seconds": r.seconds, "rows": r.rows, "pairs": r.pairs}
+            for r in sorted(records, key=lambda record: record.started)
+        ],
     }
 
 

@@ -15,8 +15,10 @@ from zsd import storage
 from zsd.engines.base import Placement
 from zsd.inference import predict
 from zsd.labelling import prediction_columns
-from zsd.shards import PREDICTIONS, Unit, UnitRecord, commit_unit, prediction_schema, read_unit
+from zsd.shards import PREDICTIONS, UnitRecord, commit_unit, prediction_schema
 from zsd.student import load_student, student_names
+from zsd.unit_rows import Skip, probed_rows, unit_rows
+from zsd.units import Unit
 
 CPU_TOKEN_BUDGET = 2048
 CUDA_TOKEN_BUDGET = 65536
@@ -49,16 +51,23 @@ class PredictWorker:
         torch.set_num_threads(placement.threads)
         self.precision = task.precision
         self.corpus = storage.join(task.output, "corpus")
+        self.rejected = storage.join(task.output, "rejected")
         self.directory = storage.join(task.output, PREDICTIONS)
         self.model, self.tokenizer = load_student(task.model, task.precision)
         self.model.to(placement.device)
         self.token_budget = CUDA_TOKEN_BUDGET if placement.device == "cuda" else CPU_TOKEN_BUDGET
         self.names = tuple(student_names(self.model)[0])
 
-    def __call__(self, unit: Unit, *, worker: str) -> UnitRecord:
-        """Predict one unit and commit its shard."""
+    def probe(self, unit: Unit, *, start: int, stop: int, skip: Skip = ()) -> None:
+        """Run the student on some rows of a unit, and commit nothing."""
+        texts = probed_rows(self.corpus, unit, start=start, stop=stop, skip=skip)["text"].to_pylist()
+        if texts:
+            predict(self.model, self.tokenizer, texts, token_budget=self.token_budget)
+
+    def __call__(self, unit: Unit, *, worker: str, skip: Skip = ()) -> UnitRecord:
+        """Predict one unit, but for the rows to skip, and commit it."""
         started = time.time()
-        table = read_unit(self.corpus, unit)
+        table = pa.concat_tables(unit_rows(self.corpus, self.rejected, unit, skip))
         result = predict(self.model, self.tokenizer, table["text"].to_pylist(), token_budget=self.token_budget)
         record = UnitRecord(
             part=unit.part,
@@ -72,6 +81,7 @@ class PredictWorker:
             worker=worker,
             engine="torch",
             precision=self.precision,
+            rejected=len(skip),
         )
         columns = prediction_columns(table, result.probs, self.names)
         predicted = pa.table(columns, schema=prediction_schema(len(self.names)))

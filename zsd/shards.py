@@ -1,8 +1,7 @@
-"""The store: shards of labelled rows, each committed whole, and the manifest written last.
+"""The store: files of labelled rows, each committed whole, and the manifest written last.
 
-A *unit* is one row group of one canonical corpus shard. Its output is one parquet file whose name is derived from the
-unit, so that a retry overwrites itself and a rerun sees what is done by looking at the folder. What a shard cost is in
-its own footer: a resumed job sums up work it did not do.
+A unit's output is one parquet file (`zsd.units`); when all are there, neighbours are merged (`zsd.compaction`). What
+the units of a file cost is in the file's own footer: a resumed job sums up work it did not do.
 
 Legend: N rows, K labels.
 """
@@ -22,43 +21,24 @@ import pyarrow.parquet as pq
 
 from zsd import storage
 from zsd.errors import InputError, StoreError
+from zsd.units import Unit
 
 FloatArray = npt.NDArray[np.float32]
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 SOFT_LABELS = "soft_labels"
 PREDICTIONS = "predictions"
-FOOTER_KEY = b"zsd.unit"
-MANIFEST_KEYS = frozenset({"job", "folder", "labels", "units", "rows", "rows_in", "rejected", "duplicates"})
+FOOTER_KEY = b"zsd.units"
+MANIFEST_KEYS = frozenset({"job", "folder", "labels", "shards", "rows", "rows_in", "rejected", "duplicates"})
 """What a reader of a store relies on."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unit:
-    """A unit of work: one row group of one canonical corpus shard.
-
-    Args:
-        shard: file name under ``corpus/``.
-        row_group: number of the row group.
-        rows: rows in it.
-    """
-
-    shard: str
-    row_group: int
-    rows: int
-
-    @property
-    def part(self) -> str:
-        """File name of the unit's output."""
-        return f"part-{self.shard.removeprefix('shard-').removesuffix('.parquet')}-{self.row_group:05d}.parquet"
-
-
-@dataclass(frozen=True, kw_only=True)
 class UnitRecord:
-    """What one committed unit holds and cost; kept in the shard's footer and in the manifest.
+    """What one committed unit holds and cost; kept in the footer of the file that holds it.
 
     Attributes:
-        part: file name.
+        part: file name under which it was committed.
         rows: rows in it.
         pairs: premise/hypothesis pairs run (rows, for a student).
         tokens: real tokens run.
@@ -72,7 +52,7 @@ class UnitRecord:
         windowed: rows of which the text was split into windows.
         windows: how many windows these have together.
         choice: file below ``engines/`` that says why this engine, where there is one.
-        checksum: 128-bit BLAKE2b of the file; empty inside the footer itself.
+        rejected: rows of the unit that the model failed on; they are not in the file.
     """
 
     part: str
@@ -89,7 +69,24 @@ class UnitRecord:
     windowed: int = 0
     windows: int = 0
     choice: str = ""
-    checksum: str = ""
+    rejected: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredFile:
+    """One file of a store.
+
+    Attributes:
+        part: file name.
+        rows: rows in it.
+        checksum: 128-bit BLAKE2b hex digest of the file.
+        records: of the units it holds, in order.
+    """
+
+    part: str
+    rows: int
+    checksum: str
+    records: tuple[UnitRecord, ...]
 
 
 def prediction_schema(labels: int) -> pa.Schema:
@@ -118,37 +115,45 @@ def matrix(column: pa.ChunkedArray | pa.Array) -> FloatArray:
     return np.asarray(flat, dtype=np.float32).reshape(len(column), column.type.list_size)
 
 
-def read_unit(corpus: str, unit: Unit) -> pa.Table:
-    """The (id, text) rows of a unit.
+def read_row_groups(corpus: str, unit: Unit) -> list[pa.Table]:
+    """The rows of a unit, one table for each of its row groups: id, text, and what else the corpus shard has.
 
     Raises:
         StoreError: the corpus shard is missing or damaged.
+        OSError: the storage failed.
     """
     place = storage.resolve(storage.join(corpus, unit.shard))
-    try:
+
+    def read() -> list[pa.Table]:
         with place.fs.open_input_file(place.path) as file:
-            return pq.ParquetFile(file).read_row_group(unit.row_group, columns=["id", "text"])
-    except (OSError, pa.ArrowException) as error:
+            parquet = pq.ParquetFile(file)
+            return [parquet.read_row_group(group) for group in range(unit.first, unit.stop)]
+
+    try:
+        return storage.persistently(place, read)
+    except (FileNotFoundError, pa.ArrowException) as error:
         raise StoreError(
-            f"{place.uri}: row group {unit.row_group} cannot be read ({storage.first_line(error)}): "
+            f"{place.uri}: row groups from {unit.first} cannot be read ({storage.first_line(error)}): "
             "remove the output directory and run again"
         ) from None
 
 
 def commit_unit(directory: str, table: pa.Table, record: UnitRecord) -> UnitRecord:
-    """Write a unit's shard, whole or not at all, and return its record with the checksum."""
-    footer = {FOOTER_KEY: json.dumps(asdict(record)).encode()}
+    """Write a unit's file, whole or not at all, and return its record.
+
+    Raises:
+        OSError: the storage failed.
+    """
     sink = pa.BufferOutputStream()
-    table = table.replace_schema_metadata(footer)
+    table = table.replace_schema_metadata(footer_of([record]))
     pq.write_table(table, sink, compression="zstd", use_dictionary=["label"], store_schema=True)
-    data = sink.getvalue().to_pybytes()
-    storage.write_bytes_atomic(storage.join(directory, record.part), data)
-    return with_checksum(record, data)
+    storage.write_bytes_atomic(storage.join(directory, record.part), sink.getvalue().to_pybytes())
+    return record
 
 
-def with_checksum(record: UnitRecord, data: bytes) -> UnitRecord:
-    """The record with the checksum of the file's bytes."""
-    return UnitRecord(**{**asdict(record), "checksum": checksum(data)})
+def footer_of(records: Sequence[UnitRecord]) -> dict[bytes, bytes]:
+    """Schema metadata that keeps the records of a file's units."""
+    return {FOOTER_KEY: json.dumps([asdict(record) for record in records]).encode()}
 
 
 def checksum(data: bytes) -> str:
@@ -156,26 +161,21 @@ def checksum(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
-def read_record(directory: str, part: str) -> UnitRecord:
-    """The record of a committed shard, from its footer; the checksum from its bytes.
+def describe_file(directory: str, part: str) -> StoredFile:
+    """What a file of the store is: its checksum, and the records in its footer.
 
     Raises:
-        StoreError: the shard is damaged or was not written by zsd.
+        StoreError: it is missing, damaged or was not written by zsd.
     """
     uri = storage.join(directory, part)
     try:
         data = storage.read_bytes(uri)
-        metadata = pq.read_schema(pa.BufferReader(data)).metadata or {}
-        record = UnitRecord(**json.loads(metadata[FOOTER_KEY]))
+        parquet = pq.ParquetFile(pa.BufferReader(data))
+        metadata = parquet.schema_arrow.metadata or {}
+        records = tuple(UnitRecord(**one) for one in json.loads(metadata[FOOTER_KEY]))
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
         raise StoreError(f"{uri}: not a shard that zsd wrote, or damaged: delete this file and run again") from None
-    return with_checksum(record, data)
-
-
-def pending(directory: str, units: Sequence[Unit]) -> list[Unit]:
-    """The units whose output is not there yet, in order."""
-    done = set(storage.list_names(directory, prefix="part-", suffix=".parquet"))
-    return [unit for unit in units if unit.part not in done]
+    return StoredFile(part=part, rows=parquet.metadata.num_rows, checksum=checksum(data), records=records)
 
 
 def write_json(uri: str, content: dict[str, Any]) -> None:
@@ -231,7 +231,7 @@ class Store:
     @property
     def parts(self) -> list[str]:
         """File names of the shards, in order."""
-        return [str(unit["part"]) for unit in self.manifest["units"]]
+        return [str(shard["part"]) for shard in self.manifest["shards"]]
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
         """The shards one after another, each a table of the chosen columns.
@@ -240,13 +240,12 @@ class Store:
             StoreError: a shard is missing or damaged.
         """
         for part in self.parts:
-            place = storage.resolve(storage.join(self.directory, part))
+            uri = storage.join(self.directory, part)
             try:
-                with place.fs.open_input_file(place.path) as file:
-                    yield pq.read_table(file, columns=None if columns is None else list(columns))
+                yield storage.read_parquet(uri, columns)
             except (OSError, pa.ArrowException) as error:
                 raise StoreError(
-                    f"{place.uri}: cannot be read ({storage.first_line(error)}): zsd verify shows all damage"
+                    f"{uri}: cannot be read ({storage.first_line(error)}): zsd verify shows all damage"
                 ) from None
 
     def read(self, columns: Sequence[str]) -> pa.Table:

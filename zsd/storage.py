@@ -13,134 +13,21 @@ from __future__ import annotations
 
 import io
 import os
-import re
-import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import IO, TypeVar
-from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from zsd.errors import InputError, OutputError
-
-T = TypeVar("T")
-
-REQUEST_ATTEMPTS = 8
-"""Times that the S3 client tries a request which the server failed to answer."""
-
-ATTEMPTS = 5
-"""Times that an operation on a store is tried, above the client's own attempts at each of its requests."""
-
-FIRST_PAUSE = 0.2
-"""Seconds before the second attempt; each further pause is twice as long."""
-
-S3_OPTIONS = frozenset({"endpoint_override", "scheme", "region"})
-
-_SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
-
-
-@dataclass(frozen=True)
-class Location:
-    """A place in a filesystem.
-
-    Args:
-        fs: the filesystem that holds it.
-        path: its path as that filesystem names it.
-        uri: absolute and normalized: a plain path for a local file, a URI for any other.
-    """
-
-    fs: pafs.FileSystem
-    path: str
-    uri: str
-
-    @property
-    def is_local(self) -> bool:
-        """Whether the file lies on a mounted disk."""
-        return isinstance(self.fs, pafs.LocalFileSystem)
-
-    def join(self, *parts: str) -> Location:
-        """The location below this one; every part is a name or a relative path, not yet percent-encoded."""
-        below = "/".join(part.strip("/") for part in parts)
-        path = f"{self.path.rstrip('/')}/{below}"
-        if self.is_local:
-            return Location(self.fs, path, path)
-        address = urlsplit(self.uri)
-        return Location(self.fs, path, urlunsplit(address._replace(path=f"{address.path}/{quote(below)}")))
-
-
-def resolve(uri: str | Path) -> Location:
-    """The location that a path (``~`` allowed) or a `pyarrow.fs` URI names; nothing needs to exist there.
-
-    Raises:
-        InputError: the URI is malformed, of an unknown kind, holds a password, or its store cannot be reached.
-    """
-    text = str(uri)
-    if text.startswith("file://"):
-        text = unquote(text.removeprefix("file://"))
-        if not text.startswith("/"):
-            raise InputError(f"{uri}: a file URI must be absolute: write file:///folder/name")
-    if not _SCHEME.match(text):
-        path = os.path.abspath(Path(text).expanduser())  # noqa: PTH100 (Path.absolute keeps "..")
-        return Location(pafs.LocalFileSystem(), path, path)
-    address = urlsplit(text)
-    if address.password:
-        raise InputError(f"{address.scheme}://...@{address.hostname}: a URI must hold no secret: use the environment")
-    if address.fragment:
-        raise InputError(f"{text}: '#' cuts a URI short: write it as %23")
-    address = address._replace(path=address.path.rstrip("/"))
-    fs, root = _filesystem(urlunsplit(address._replace(path="")))
-    return Location(fs, root.rstrip("/") + unquote(address.path), urlunsplit(address))
-
-
-@lru_cache(maxsize=64)
-def _filesystem(root: str) -> tuple[pafs.FileSystem, str]:
-    """The filesystem of a bucket and the bucket's path in it; kept, because making one may ask the network."""
-    try:
-        fs, path = _s3_filesystem(root) or pafs.FileSystem.from_uri(root)
-    except (pa.ArrowException, OSError, ValueError, ImportError) as error:
-        raise InputError(f"{root}: not a path or a URI that can be opened: {first_line(error)}") from None
-    return fs, path
-
-
-def _s3_filesystem(root: str) -> tuple[pafs.FileSystem, str] | None:
-    """S3 with more patience than `pafs.FileSystem.from_uri` gives it; None for what that must judge itself."""
-    address = urlsplit(root)
-    options = dict(parse_qsl(address.query))
-    if address.scheme != "s3" or not address.hostname or address.username or options.keys() - S3_OPTIONS:
-        return None
-    options.setdefault("region", os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "")
-    if not options["region"]:
-        options["region"] = pafs.resolve_s3_region(address.hostname)
-    strategy = pafs.AwsStandardS3RetryStrategy(max_attempts=REQUEST_ATTEMPTS)
-    return pafs.S3FileSystem(retry_strategy=strategy, allow_delayed_open=True, **options), address.hostname
-
-
-def persistently(place: Location, action: Callable[[], T]) -> T:
-    """Do something with a file; on a store, do it again where that fails, a bounded number of times.
-
-    Args:
-        place: the file; one on a disk is tried once.
-        action: may be done twice: a read, a put under the same name, a delete.
-
-    Raises:
-        OSError: it failed every time; whatever else the action raises.
-    """
-    attempts = 1 if place.is_local else ATTEMPTS
-    for attempt in range(1, attempts):
-        try:
-            return action()
-        except FileNotFoundError:
-            raise
-        except OSError:
-            time.sleep(FIRST_PAUSE * 2 ** (attempt - 1))
-    return action()
+from zsd.errors import OutputError
+from zsd.filesystems import Location as Location
+from zsd.filesystems import first_line as first_line
+from zsd.filesystems import persistently as persistently
+from zsd.filesystems import resolve as resolve
 
 
 def join(uri: str | Path, *parts: str) -> str:
@@ -262,6 +149,14 @@ def write_table_atomic(
             writer.write_table(table.cast(schema), row_group_size=row_group_size)
 
 
+def move(uri: str | Path, target: str | Path) -> None:
+    """Give a file another name; one already there is replaced. On a store it is copied, then deleted."""
+    source, place = resolve(uri), resolve(target)
+    _make_folder(place)
+    persistently(place, lambda: place.fs.copy_file(source.path, place.path))
+    delete_file(uri)
+
+
 def delete_file(uri: str | Path) -> None:
     """Delete a file that may be absent."""
     place = resolve(uri)
@@ -289,12 +184,6 @@ def delete_temporaries(uri: str | Path) -> None:
     for info in infos(place):
         if info.is_file and info.base_name.startswith(".") and info.base_name.endswith(".tmp"):
             place.fs.delete_file(info.path)
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an exception's message, for messages of one line."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def _make_folder(place: Location) -> None:

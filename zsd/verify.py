@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zsd import storage
-from zsd.shards import PREDICTIONS, Store, checksum, matrix, prediction_schema, soft_label_schema
+from zsd.shards import MANIFEST, PREDICTIONS, Store, checksum, matrix, prediction_schema, soft_label_schema
 
 Hashes = npt.NDArray[np.uint64]
 MOST_SHOWN = 20
@@ -30,16 +30,25 @@ class Verification:
         rows: rows read from the shards.
         shards: shards the manifest lists.
         problems: one line each, naming the file; empty when the store is sound.
+        damaged: files of the store that `repair_store` puts aside.
+        missing: files that the manifest lists and that are not there.
     """
 
     uri: str
     rows: int = 0
     shards: int = 0
     problems: list[str] = field(default_factory=list)
+    damaged: set[str] = field(default_factory=set)
+    missing: list[str] = field(default_factory=list)
+
+    def damage(self, part: str, problem: str) -> None:
+        """A file of the store is not what it should be."""
+        self.problems.append(f"{part}: {problem}")
+        self.damaged.add(part)
 
     def to_dict(self) -> dict[str, Any]:
         """For ``--json``."""
-        return {"uri": self.uri, "ok": not self.problems, **vars(self)}
+        return {"uri": self.uri, "ok": not self.problems, **vars(self), "damaged": sorted(self.damaged)}
 
 
 def verify_store(uri: str) -> Verification:
@@ -53,12 +62,14 @@ def verify_store(uri: str) -> Verification:
     """
     store = Store(uri)
     result = Verification(uri=store.root, shards=len(store.parts))
-    listed = {unit["part"]: unit for unit in store.manifest["units"]}
+    listed = {shard["part"]: shard for shard in store.manifest["shards"]}
     found = set(storage.list_names(store.directory))
     if len(listed) < len(store.parts):
         result.problems.append("manifest: lists a shard twice")
-    result.problems += [f"{part}: missing" for part in sorted(listed.keys() - found)]
-    result.problems += [f"{part}: foreign: the manifest does not list it" for part in sorted(found - listed.keys())]
+    result.missing = sorted(listed.keys() - found)
+    result.problems += [f"{part}: missing" for part in result.missing]
+    for part in sorted(found - listed.keys()):
+        result.damage(part, "foreign: the manifest does not list it")
     hashes: dict[str, Hashes] = {}
     for part in sorted(listed.keys() & found):
         table = _check_shard(store, part, listed[part], result)
@@ -70,28 +81,29 @@ def verify_store(uri: str) -> Verification:
     return result
 
 
-def _check_shard(store: Store, part: str, unit: dict[str, Any], result: Verification) -> pa.Table | None:
+def _check_shard(store: Store, part: str, listed: dict[str, Any], result: Verification) -> pa.Table | None:
     """The shard's table where it can be read and has the columns of this store."""
     try:
         data = storage.read_bytes(storage.join(store.directory, part))
-        if checksum(data) != unit["checksum"]:
-            result.problems.append(f"{part}: changed since it was written: its checksum is not the manifest's")
+        if checksum(data) != listed["checksum"]:
+            result.damage(part, "changed since it was written: its checksum is not the manifest's")
         table = pq.read_table(pa.BufferReader(data))
     except (pa.ArrowException, OSError) as error:
-        result.problems.append(f"{part}: unreadable: {storage.first_line(error)}")
+        result.damage(part, f"unreadable: {storage.first_line(error)}")
         return None
     labels = store.manifest["labels"]
     schema = (prediction_schema if store.manifest["folder"] == PREDICTIONS else soft_label_schema)(len(labels["names"]))
     if not table.schema.equals(schema):
-        result.problems.append(f"{part}: its columns are not those of this store")
+        result.damage(part, "its columns are not those of this store")
         return None
-    if table.num_rows != unit["rows"]:
-        result.problems.append(f"{part}: {table.num_rows} rows, the manifest says {unit['rows']}")
+    if table.num_rows != listed["rows"]:
+        result.damage(part, f"{table.num_rows} rows, the manifest says {listed['rows']}")
     empty = [name for name in table.column_names if _has_null(table[name])]
     if empty:
-        result.problems.append(f"{part}: a value is missing in column {', '.join(empty)}")
+        result.damage(part, f"a value is missing in column {', '.join(empty)}")
         return None
-    result.problems += [f"{part}: {problem}" for problem in _wrong_values(table, labels)]
+    for problem in _wrong_values(table, labels):
+        result.damage(part, problem)
     return table
 
 
@@ -138,7 +150,7 @@ def _check_unique(store: Store, hashes: dict[str, Hashes], result: Verification)
         ids = pq.read_table(pa.BufferReader(data), columns=["id"])["id"]
         for one in ids.filter(pa.array(mask)).to_pylist():
             if one in seen:
-                result.problems.append(f"{part}: id {one!r} is also in {seen[one]}")
+                result.damage(part, f"id {one!r} is also in {seen[one]}")
             seen.setdefault(one, part)
 
 
@@ -161,6 +173,29 @@ def _check_counts(store: Store, result: Verification) -> None:
                 result.problems.append(f"{folder}/{name}: unreadable: {storage.first_line(error)}")
         if rows != manifest[folder]:
             result.problems.append(f"{folder}/ holds {rows} rows, the manifest says {manifest[folder]}")
+
+
+def repair_store(result: Verification) -> list[str]:
+    """Make a damaged store an unfinished one: the job's own command then does again what is damaged or missing.
+
+    Damaged and foreign files are moved to ``OUTPUT/damaged/`` and never deleted; so is the manifest, without which the
+    store counts as unfinished.
+
+    Args:
+        result: what `verify_store` found.
+
+    Returns:
+        names of the files that will be made again.
+    """
+    store = Store(result.uri)
+    listed = set(store.parts)
+    if not result.damaged and not result.missing:
+        return []
+    aside = storage.join(store.root, "damaged")
+    for part in sorted(result.damaged):
+        storage.move(storage.join(store.directory, part), storage.join(aside, part))
+    storage.move(storage.join(store.root, MANIFEST), storage.join(aside, MANIFEST))
+    return sorted((result.damaged & listed) | set(result.missing))
 
 
 def summary(result: Verification) -> str:

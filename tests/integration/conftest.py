@@ -8,6 +8,7 @@ import pyarrow.csv as pacsv
 import pytest
 import ray
 
+from tests.s3_server import credentials
 from zsd.assets import sample_path
 from zsd.config import DistillConfig, LabelConfig
 from zsd.distributed.cluster import LOGICAL_GPUS, connect
@@ -19,6 +20,7 @@ from zsd.distributed.train import distill
 def cluster() -> Iterator[None]:
     os.environ[LOGICAL_GPUS] = "1"
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.update(credentials())  # of the S3 server of the tests: actors have the environment of their node
     ray.init(num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False)
     connect(None)  # must find the cluster there and leave it alone
     yield

@@ -14,19 +14,20 @@ from zsd.shards import (
     MANIFEST,
     SOFT_LABELS,
     FloatArray,
-    Unit,
     UnitRecord,
     commit_unit,
+    describe_file,
     soft_label_schema,
     vectors,
     write_json,
 )
 from zsd.soft_labels import soft_labels
+from zsd.units import Unit
 
 # Legend: N rows, K labels.
 
 NAMES = ["a", "b", "c"]
-UNITS = [Unit(shard="shard-00000.parquet", row_group=group, rows=4) for group in (0, 1)]
+UNITS = Unit(shard="shard-00000.parquet", first=0, sizes=(4, 4)).single()
 
 
 def record(unit: Unit, **changes: Any) -> UnitRecord:
@@ -78,6 +79,7 @@ def ingest(rows: int, kept: int) -> IngestResult:
         rejected_by_reason={},
         duplicates=rows - kept,
         shards=(shard,),
+        partitions=1,
         seconds=0.5,
     )
 
@@ -86,10 +88,12 @@ def build(root: Path, tables: list[pa.Table] | None = None) -> Path:
     """Commit two units and the manifest; returns the folder of the shards."""
     directory = root / SOFT_LABELS
     tables = tables or [labelled([f"id-{u}-{n}" for n in range(4)], seed=u) for u in range(len(UNITS))]
-    records = [commit_unit(str(directory), table, record(unit)) for table, unit in zip(tables, UNITS, strict=True)]
+    for table, unit in zip(tables, UNITS, strict=True):
+        commit_unit(str(directory), table, record(unit))
+    files = [describe_file(str(directory), unit.part) for unit in UNITS]
     identity = {"labels": {"names": NAMES, "template": "{}", "multi_label": False}, "temperature": 1.0}
     manifest = make_manifest(
-        job="label", folder=SOFT_LABELS, identity=identity, ingest=ingest(8, 8), records=records, choices={}
+        job="label", folder=SOFT_LABELS, identity=identity, ingest=ingest(8, 8), files=files, choices={}
     )
     write_json(str(root / MANIFEST), manifest)
     return directory

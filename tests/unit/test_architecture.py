@@ -10,19 +10,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ORDER = (
-    *("errors", "cache", "assets", "console", "machine", "options", "quiet", "storage"),
-    *(
-        "labels",
-        "engines.registry",
-        "config",
-        "compile_config",
-        "job_file",
-        "corpus",
-        "shards",
-        "output",
-        "manifest",
-        "verify",
-    ),
+    *("errors", "cache", "assets", "console", "machine", "options", "quiet", "telemetry", "filesystems", "storage"),
+    *("labels", "engines.registry", "config", "compile_config", "job_file", "corpus", "units", "shards", "unit_rows"),
+    *("output", "monitor", "manifest", "compaction", "verify", "bisection", "backlog", "attempts"),
     *(
         "ahead",
         "ragged",
@@ -44,7 +34,7 @@ ORDER = (
         "compile.rows",
         "compile.job",
     ),
-    *("labelling", "losses", "inference", "evaluation", "gold", "training_data", "student", "predicting"),
+    *("labelling", "reuse", "losses", "inference", "evaluation", "gold", "training_data", "student", "predicting"),
     *("training", "training_flags", "evaluate", "benchmark", "report", "distributed", "cli"),
 )
 """Rooms from the bottom up: a module imports from its own room and from those before it. `teachers` and `engines` are

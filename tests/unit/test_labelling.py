@@ -21,15 +21,16 @@ from zsd.engines.select import SAMPLE_ROWS
 from zsd.labelling import LabelTask, sample_texts, sample_units
 from zsd.labels import LabelSet
 from zsd.predicting import PredictTask
-from zsd.shards import PREDICTIONS, SOFT_LABELS, Unit, UnitRecord, matrix, read_json, read_record
+from zsd.shards import PREDICTIONS, SOFT_LABELS, UnitRecord, describe_file, matrix, read_json
 from zsd.soft_labels import soft_labels
 from zsd.student import build_student, parse_student, save_student
+from zsd.units import Unit
 
 # Legend: N rows, K labels.
 
 NAMES = ("world", "sports", "business")
 TEXTS = [*LINES, "word " * 200, "a megabyte of text " * 55_000, "日本"]
-UNIT = Unit(shard="shard-00000.parquet", row_group=0, rows=len(TEXTS))
+UNIT = Unit(shard="shard-00000.parquet", first=0, sizes=(len(TEXTS),))
 
 
 def write_corpus(output: Path) -> str:
@@ -67,7 +68,7 @@ def test_a_unit_is_committed_with_labels_that_follow_from_its_logits(
     labels = LabelSet(names=NAMES, multi_label=multi_label)
     worker = task(output, teacher_of("bert"), labels=labels, temperature=temperature)(Placement())
     record = worker(UNIT, worker="CPU here 1")
-    assert record == read_record(str(tmp_path / SOFT_LABELS), UNIT.part)
+    assert describe_file(str(tmp_path / SOFT_LABELS), UNIT.part).records == (record,)
     assert (record.rows, record.pairs, record.truncated) == (len(TEXTS), 3 * len(TEXTS), 2)
     assert (record.engine, record.precision, record.worker) == ("torch", "fp32", "CPU here 1")
     table = pq.read_table(tmp_path / SOFT_LABELS / UNIT.part)
@@ -89,7 +90,7 @@ def test_a_unit_done_twice_is_the_same_but_for_its_timings(teacher_of: Callable[
         records.append(task(output, teacher_of("roberta"))(Placement())(UNIT, worker="w"))
         tables.append(pq.read_table(tmp_path / SOFT_LABELS / UNIT.part).replace_schema_metadata(None))
     assert tables[0].equals(tables[1])
-    timing = ("seconds", "started", "checksum")
+    timing = ("seconds", "started")
     first, second = ({k: v for k, v in vars(record).items() if k not in timing} for record in records)
     assert first == second
 
@@ -130,7 +131,7 @@ def test_windows_are_counted_and_nothing_is_truncated(
 ) -> None:
     output = write_corpus(tmp_path)
     record = task(output, teacher_of("bert"), long_text="window")(Placement())(UNIT, worker="cpu here 1")
-    assert record == read_record(str(tmp_path / SOFT_LABELS), UNIT.part)
+    assert describe_file(str(tmp_path / SOFT_LABELS), UNIT.part).records == (record,)
     assert (record.rows, record.truncated, record.windowed) == (len(TEXTS), 0, 2)
     assert record.windows > 1000
     assert record.pairs == 3 * (len(TEXTS) - 2 + record.windows)
@@ -140,7 +141,7 @@ def test_two_threads_label_as_one_does(teacher_of: Callable[..., str], shared_ca
     """A tokenizer that two threads use at once raises; two units in one engine would mix."""
     output = write_corpus(tmp_path)
     rows = [f"{line} {number}" for number in range(40) for line in LINES]
-    units = [Unit(shard="shard-00001.parquet", row_group=group, rows=20) for group in range(10)]
+    units = Unit(shard="shard-00001.parquet", first=0, sizes=(20,) * 10).single()
     table = pa.table({"id": [f"r{n}" for n in range(200)], "text": rows})
     pq.write_table(table, tmp_path / "corpus" / units[0].shard, row_group_size=20)
     worker = task(output, teacher_of("bert"))(Placement())
@@ -162,8 +163,7 @@ def test_a_sample_has_rows_of_every_sample_unit(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("count", "rows"), [(1, 64), (3, 1000), (40, 64), (200, 10), (1000, 256)])
 def test_sample_units_come_from_all_over_the_corpus(count: int, rows: int) -> None:
-    units = [Unit(shard="shard-00000.parquet", row_group=group, rows=rows) for group in range(count)]
-    chosen = [unit.row_group for unit in sample_units(units)]
+    chosen = [unit.first for unit in sample_units([Unit(shard="shard-00000.parquet", first=0, sizes=(rows,) * count)])]
     assert len(set(chosen)) == len(chosen) >= min(count, 8)
     assert len(chosen) * rows >= min(SAMPLE_ROWS, count * rows)
     assert len(chosen) <= max(8, -(-SAMPLE_ROWS // rows))
@@ -178,10 +178,42 @@ def test_a_student_predicts_a_unit(tmp_path: Path) -> None:
     save_student(model, tokenizer, tmp_path / "model")
     worker = PredictTask(output=output, model=str(tmp_path / "model"), precision="fp32")(Placement())
     record = worker(UNIT, worker="w")
-    assert record == read_record(str(tmp_path / PREDICTIONS), UNIT.part)
+    assert describe_file(str(tmp_path / PREDICTIONS), UNIT.part).records == (record,)
     assert (record.rows, record.pairs, record.truncated) == (len(TEXTS), len(TEXTS), 1)
     table = pq.read_table(tmp_path / PREDICTIONS / UNIT.part)
     assert table["text"].to_pylist() == TEXTS
     probs_NK = matrix(table["probs"])
     np.testing.assert_allclose(probs_NK.sum(axis=1), 1, atol=1e-5)
     assert table["label"].to_pylist() == [NAMES[k] for k in probs_NK.argmax(axis=1)]
+
+
+def test_rows_to_skip_are_rejected_with_their_reason_and_the_others_keep_their_place(
+    teacher_of: Callable[..., str], shared_cache: Path, tmp_path: Path
+) -> None:
+    output = write_corpus(tmp_path)
+    worker = task(output, teacher_of("bert"))(Placement())
+    record = worker(UNIT, worker="cpu here 1", skip=[(1, "boom"), (3, "out of memory")])
+    assert (record.rows, record.rejected) == (len(TEXTS) - 2, 2)
+    kept = [n for n in range(len(TEXTS)) if n not in (1, 3)]
+    assert pq.read_table(tmp_path / SOFT_LABELS / UNIT.part)["text"].to_pylist() == [TEXTS[n] for n in kept]
+    rejected = pq.read_table(tmp_path / "rejected" / UNIT.part).to_pylist()
+    assert [(row["source"], row["row"], row["reason"], row["text"]) for row in rejected] == [
+        (f"corpus/{UNIT.shard}", 1, "boom", TEXTS[1][:200]),
+        (f"corpus/{UNIT.shard}", 3, "out of memory", TEXTS[3][:200]),
+    ]
+
+
+def test_logits_do_not_depend_on_how_units_are_cut(
+    teacher_of: Callable[..., str], shared_cache: Path, tmp_path: Path
+) -> None:
+    output = write_corpus(tmp_path)
+    whole = Unit(shard="shard-00001.parquet", first=0, sizes=(20,) * 6)
+    rows = [f"{line} {number}" for number in range(24) for line in LINES]
+    table = pa.table({"id": [f"r{n}" for n in range(120)], "text": rows})
+    pq.write_table(table, tmp_path / "corpus" / whole.shard, row_group_size=20)
+    worker = task(output, teacher_of("bert"))(Placement())
+    for unit in (whole, *whole.single()):
+        worker(unit, worker="cpu here 1")
+    parts = [tmp_path / SOFT_LABELS / unit.part for unit in (whole, *whole.single())]
+    one, *pieces = [pq.read_table(part).replace_schema_metadata(None) for part in parts]
+    assert one.equals(pa.concat_tables(pieces))

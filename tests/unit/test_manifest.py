@@ -5,14 +5,15 @@ from typing import Any
 import pytest
 
 from tests.unit.store import UNITS, ingest, record
-from zsd.manifest import PAUSE, make_manifest, working_seconds
-from zsd.shards import Unit
+from zsd.manifest import MODEL_FAILED, PAUSE, make_manifest, working_seconds
+from zsd.shards import StoredFile
+from zsd.units import Unit
 
 
 def test_sums_and_speeds() -> None:
     records = [
-        record(UNITS[1], started=1002.0, worker="gpu host 2", precision="bf16", choice="g.json", checksum="2"),
-        record(UNITS[0], tokens=300, padding_waste=0.25, windowed=2, windows=7, choice="c.json", checksum="1"),
+        record(UNITS[1], rows=3, rejected=1, started=1002.0, worker="gpu host 2", precision="bf16", choice="g.json"),
+        record(UNITS[0], tokens=300, padding_waste=0.25, windowed=2, windows=7, choice="c.json"),
     ]
     trials = [{"engine": "torch", "precision": "bf16", "verdict": "chosen"}]
     chosen: dict[str, Any] = {"engine": "torch", "fingerprint": "f", "buckets": None}
@@ -25,17 +26,19 @@ def test_sums_and_speeds() -> None:
         folder="soft_labels",
         identity={"teacher": "t"},
         ingest=ingest(10, 8),
-        records=records,
+        files=[StoredFile(part=r.part, rows=r.rows, checksum="c", records=(r,)) for r in records],
         choices=choices,
     )
     assert manifest["rows"] + manifest["rejected"] + manifest["duplicates"] == manifest["rows_in"] == 10
-    assert (manifest["rows"], manifest["pairs"], manifest["tokens"], manifest["truncated"]) == (8, 24, 400, 2)
-    assert (manifest["rows_per_second"], manifest["pairs_per_second"]) == (2.0, 6.0)
+    assert (manifest["rows"], manifest["pairs"], manifest["tokens"], manifest["truncated"]) == (7, 24, 400, 2)
+    assert (manifest["rejected"], manifest["rejected_by_reason"]) == (1, {MODEL_FAILED: 1})
+    assert (manifest["rows_per_second"], manifest["pairs_per_second"]) == (1.75, 6.0)
     assert manifest["padding_waste"] == pytest.approx(1 - 400 / (200 + 400), abs=1e-4)
-    assert [unit["part"] for unit in manifest["units"]] == [unit.part for unit in UNITS]
+    assert [shard["part"] for shard in manifest["shards"]] == [unit.part for unit in UNITS]
+    assert [(one["rows"], one["started"]) for one in manifest["timeline"]] == [(4, 1000.0), (3, 1002.0)]
     assert (manifest["windowed"], manifest["windows"]) == (2, 7)
     told = [(one["node"], one["kind"], one["precision"], one["rows"], one["trials"]) for one in manifest["engines"]]
-    assert told == [("host", "cpu", "fp32", 4, []), ("host", "gpu", "bf16", 4, trials)]
+    assert told == [("host", "cpu", "fp32", 4, []), ("host", "gpu", "bf16", 3, trials)]
     assert (manifest["engine"], manifest["teacher"]) == ("torch", "t")
 
 
@@ -52,6 +55,6 @@ def test_sums_and_speeds() -> None:
     ],
 )
 def test_overlap_counts_once_and_a_long_pause_not(spans: list[tuple[float, float]], seconds: float) -> None:
-    unit = Unit(shard="s", row_group=0, rows=1)
+    unit = Unit(shard="s", first=0, sizes=(1,))
     records = [record(unit, started=1e9 + start, seconds=length) for start, length in spans]
     assert working_seconds(records) == pytest.approx(seconds)

@@ -60,7 +60,7 @@ def line(teacher: str, student: str, *, multi_label: bool = False, **changes: ob
 
 
 def run(contestants: list[Contestant], **changes: Any) -> Result:
-    asked = {"gold": GOLD, "speed_rows": 6, "rounds": 2, "round_seconds": 1000.0}
+    asked: dict[str, Any] = {"gold": GOLD, "speed_rows": 6, "rounds": 2, "round_seconds": 1000.0}
     return measure(contestants, TEXTS, **(asked | changes))
 
 

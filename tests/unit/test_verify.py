@@ -32,7 +32,7 @@ def test_a_sound_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     result = verify_store(str(tmp_path))
     assert (result.problems, result.rows, result.shards) == ([], 8, 2)
     assert main(["verify", str(tmp_path), "--json", "-"]) == 0
-    assert json.loads(capsys.readouterr().out) == {**result.to_dict(), "ok": True}
+    assert json.loads(capsys.readouterr().out) == {**result.to_dict(), "ok": True, "repaired": []}
 
 
 def test_a_missing_and_a_foreign_shard(tmp_path: Path) -> None:
@@ -77,10 +77,10 @@ def test_wrong_counts(tmp_path: Path) -> None:
     found = problems(tmp_path)
     assert "manifest: rows + rejected + duplicates = 11, rows_in = 8" in found
     assert "duplicates/ holds 0 rows, the manifest says 3" in found
-    units = json.loads((tmp_path / "manifest.json").read_text())["units"]
-    change_manifest(tmp_path, duplicates=0, units=[{**units[0], "rows": 5}, units[1]])
+    shards = json.loads((tmp_path / "manifest.json").read_text())["shards"]
+    change_manifest(tmp_path, duplicates=0, shards=[{**shards[0], "rows": 5}, shards[1]])
     assert problems(tmp_path) == [f"{FIRST}: 4 rows, the manifest says 5"]
-    change_manifest(tmp_path, units=[*units, units[0]])
+    change_manifest(tmp_path, shards=[*shards, shards[0]])
     assert "manifest: lists a shard twice" in problems(tmp_path)
 
 
@@ -134,3 +134,29 @@ def test_many_problems_are_told_in_few_lines() -> None:
     lines = summary(Verification(uri="u", problems=[f"p{n}" for n in range(1000)])).splitlines()
     assert len(lines) == MOST_SHOWN + 1
     assert "and 980 more" in lines[-1]
+
+
+def test_repair_puts_damage_aside_and_leaves_an_unfinished_job(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = build(tmp_path)
+    (tmp_path / "job-label.json").write_text("{}")
+    broken = (directory / FIRST).read_bytes()[:-20]
+    (directory / FIRST).write_bytes(broken)
+    (directory / "part-other.parquet").write_bytes(b"?")
+    sound = (directory / SECOND).read_bytes()
+    assert main(["verify", str(tmp_path), "--repair"]) == 0
+    assert "1 shard(s) to be made again" in capsys.readouterr().out
+    assert [file.name for file in directory.iterdir()] == [SECOND]
+    assert (directory / SECOND).read_bytes() == sound
+    assert (tmp_path / "damaged" / FIRST).read_bytes() == broken
+    assert (tmp_path / "damaged" / "part-other.parquet").exists()
+    assert main(["verify", str(tmp_path)]) == 2
+    assert "unfinished job" in capsys.readouterr().err
+
+
+def test_repair_leaves_a_sound_store_alone(tmp_path: Path) -> None:
+    build(tmp_path)
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    assert main(["verify", str(tmp_path), "--repair"]) == 0
+    assert {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()} == before

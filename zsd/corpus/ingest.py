@@ -59,7 +59,7 @@ def ingest_local(
         unit_rows: rows in a row group of a shard, the unit of later work.
         limit: read only the first rows, over all sources in order.
         run: a map-like callable; functions and arguments can be pickled.
-        partitions: how many shards at most; None: about one for every 256 MB of text.
+        partitions: how many shards at most; None: see `choose_partitions`.
 
     Raises:
         CorpusError: a source is wrong, or no row can be used.
@@ -82,8 +82,9 @@ def ingest_local(
         return finished
     folder.begin()
     try:
-        spills, reduced = _passes(inputs, folder, partitions or _partitions(inputs), run)
-        result = _result(inputs, spills, reduced, time.monotonic() - began)
+        partitions = partitions or _partitions(inputs)
+        spills, reduced = _passes(inputs, folder, partitions, run)
+        result = _result(inputs, spills, reduced, partitions, time.monotonic() - began)
     except InputError:
         folder.clear()
         raise
@@ -139,7 +140,7 @@ def _spill_first(sources: Sequence[Arguments], limit: int, run: Run) -> Iterator
 
 
 def _result(
-    inputs: Inputs, spills: Sequence[SpillResult], reduced: Sequence[ReduceResult], seconds: float
+    inputs: Inputs, spills: Sequence[SpillResult], reduced: Sequence[ReduceResult], partitions: int, seconds: float
 ) -> IngestResult:
     """The sum of all passes.
 
@@ -159,6 +160,7 @@ def _result(
         rejected_by_reason=by_reason,
         duplicates=sum(part.duplicates for part in reduced),
         shards=tuple(part.shard for part in reduced if part.shard),
+        partitions=partitions,
         seconds=round(seconds, 3),
     )
     if result.rows != result.kept + result.rejected + result.duplicates:

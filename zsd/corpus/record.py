@@ -43,6 +43,7 @@ class IngestResult:
         rejected_by_reason: the same, by reason, the most frequent first.
         duplicates: rows whose text an earlier row has.
         shards: the shards that hold a row, in order.
+        partitions: into how many the rows were divided by the hash of their text; shard ``n`` is one of them.
         seconds: how long it took.
     """
 
@@ -53,6 +54,7 @@ class IngestResult:
     rejected_by_reason: dict[str, int]
     duplicates: int
     shards: tuple[Shard, ...]
+    partitions: int
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:

@@ -57,8 +57,11 @@ class SpillResult:
 
 
 def choose_partitions(total_bytes: int) -> int:
-    """How many partitions for that many bytes of text: one for every `PARTITION_BYTES` begun."""
-    return max(1, -(-total_bytes // PARTITION_BYTES))
+    """How many partitions for that many bytes of text: the power of two that keeps one below `PARTITION_BYTES`.
+
+    A power of two, so that the partitions of a corpus that has grown are divisions of the earlier ones.
+    """
+    return 1 << (max(1, -(-total_bytes // PARTITION_BYTES)) - 1).bit_length()
 
 
 def spill(

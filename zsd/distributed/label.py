@@ -8,12 +8,18 @@ from typing import Any
 from zsd.batching import IntArray, PairSet, pair_layout
 from zsd.buckets import LengthSample
 from zsd.config import LabelConfig
+from zsd.console import say
+from zsd.corpus import IngestResult
+from zsd.distributed.cluster import connect, run_tasks
 from zsd.distributed.store_job import JobPlan, run_store_job
+from zsd.errors import OutputError
 from zsd.labelling import LabelTask, sample_texts, sample_units
 from zsd.labels import LabelSet
-from zsd.shards import SOFT_LABELS, Unit
+from zsd.reuse import Reused, check_reusable, reuse_stores
+from zsd.shards import SOFT_LABELS, Store
 from zsd.storage import join, resolve
 from zsd.teachers.nli import NLITeacher, absolute_checkpoint, load_teacher
+from zsd.units import Unit
 
 UNIT_PAIRS = 1024
 """Pairs of a unit: some ten seconds of work for a small teacher on one core, so little is lost or waited for."""
@@ -48,6 +54,15 @@ def label(config: LabelConfig) -> dict[str, Any]:
         "precision_asked": config.precision,
     }
     output = resolve(config.output).uri
+    stores = _reusable(config, identity)
+    identity |= {"reuse": stores} if stores else {}
+
+    def reuse(ingest: IngestResult) -> Reused:
+        if len(ingest.shards) > 1:
+            connect(config.ray_address)
+        return reuse_stores(
+            output, ingest, stores, labels, config.temperature, run=run_tasks if len(ingest.shards) > 1 else map
+        )
 
     def plan(units: list[Unit]) -> JobPlan:
         sample = sample_units(units)
@@ -83,7 +98,29 @@ def label(config: LabelConfig) -> dict[str, Any]:
         identity=identity,
         unit_rows=max(UNIT_ROWS_LEAST, UNIT_PAIRS // len(labels)),
         plan=plan,
+        reuse=reuse if stores else None,
     )
+
+
+def _reusable(config: LabelConfig, identity: dict[str, Any]) -> list[str]:
+    """The stores to reuse; one that does not fit is refused, or left aside with a line where the user asked for that.
+
+    Raises:
+        OutputError: a store does not fit.
+        InputError: there is no finished store.
+    """
+    stores = []
+    for uri in config.reuse:
+        store = Store(uri)
+        try:
+            check_reusable(store, identity)
+        except OutputError as error:
+            if config.reuse_other == "refuse":
+                raise
+            say(f"label: not reused, computed again: {error}")
+            continue
+        stores.append(store.root)
+    return stores
 
 
 def _pair_lengths(teacher: NLITeacher, texts: list[str], labels: LabelSet, long_text: str) -> IntArray:

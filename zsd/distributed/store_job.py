@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from zsd import storage
+from zsd.attempts import Attempts
+from zsd.compaction import merge, plan_merges
 from zsd.config import CorpusConfig
-from zsd.console import Progress, say
-from zsd.corpus import IngestResult, ingest_local, resolve_sources
+from zsd.console import say
+from zsd.corpus import IngestResult, Shard, ingest_local, resolve_sources
 from zsd.distributed.cluster import connect, pool_size, run_tasks
 from zsd.distributed.pool import UnitWorker, run_units
 from zsd.engines.base import Placement
 from zsd.engines.choice import choice_lines, read_choices
+from zsd.errors import CorpusError, StoreError, ZsdError
 from zsd.manifest import make_manifest
+from zsd.monitor import Monitor
 from zsd.output import claim
-from zsd.shards import MANIFEST, Unit, UnitRecord, pending, read_json, read_record, write_json
+from zsd.reuse import Reused
+from zsd.shards import MANIFEST, StoredFile, UnitRecord, describe_file, read_json, write_json
+from zsd.units import Coverage, Unit, coverage
 
 INGEST_HERE_BYTES = 32 << 20
 """Corpora up to this size are read in the driver: starting Ray tasks would take longer."""
+
+TASKS_FROM = 64
+"""Files from which on they are read and merged by Ray tasks and not in the driver."""
+
+REJECTED_SHARE = 0.1
+REJECTED_ALWAYS = 20
+"""Rows that the model may fail on where the user did not say: this share of them, and a few in any case."""
 
 WorkerMaker = Callable[[Placement], UnitWorker]
 
@@ -45,6 +59,7 @@ def run_store_job(
     identity: dict[str, Any],
     unit_rows: int,
     plan: Callable[[list[Unit]], JobPlan],
+    reuse: Callable[[IngestResult], Reused] | None = None,
 ) -> dict[str, Any]:
     """Run or resume one job that turns corpus rows into shards; returns its manifest.
 
@@ -55,6 +70,7 @@ def run_store_job(
         identity: what makes two runs the same job.
         unit_rows: rows of one unit, where the user did not say.
         plan: what follows from all units of the job.
+        reuse: takes what earlier stores know of the corpus, and says what is left to do.
 
     Raises:
         OutputError: the output belongs to another job, or its inputs have changed.
@@ -63,34 +79,65 @@ def run_store_job(
     resolve_sources(config.data, output=config.output)  # a mistake there must leave nothing behind
     claim(config.output, job, identity)
     ingest = _ingest(config, config.unit_rows or unit_rows)
-    units = [
-        Unit(shard=shard.name, row_group=group, rows=rows)
-        for shard in ingest.shards
-        for group, rows in enumerate(shard.row_groups)
-    ]
-    manifest_file = storage.join(config.output, MANIFEST)
+    reused = reuse(ingest) if reuse else Reused(shards=ingest.shards, rows=0, partly=0)
+    if reuse:
+        say(f"{job}: {reused.rows:,} rows are known from --reuse, of {reused.partly:,} more some classes are")
+    shards = reused.shards
     directory = storage.join(config.output, folder)
-    todo = pending(directory, units)
-    if storage.exists(manifest_file) and not todo:
+    manifest_file = storage.join(config.output, MANIFEST)
+    missing = _settled(directory, shards).missing
+    if storage.exists(manifest_file) and not missing:
         say(f"{config.output}: this {job} job is finished, nothing to do")
         return read_json(manifest_file)
-    done = {unit.part for unit in units} - {unit.part for unit in todo}
-    records = [read_record(directory, part) for part in sorted(done)]
-    if done:
-        say(f"resuming: {sum(r.rows for r in records):,} of {ingest.kept:,} rows are done and kept")
-    planned = plan(units)
-    if todo:
-        records += _run(config, job, todo, planned, ingest)
+    todo_rows = sum(unit.rows for unit in missing)
+    if todo_rows < ingest.kept:
+        say(f"resuming: {ingest.kept - todo_rows:,} of {ingest.kept:,} rows are done and kept")
+    planned = plan([Unit(shard=shard.name, first=0, sizes=shard.row_groups) for shard in shards])
+    monitor = Monitor(config.output, job, total=ingest.kept, done=ingest.kept - todo_rows)
+    try:
+        while missing:  # again only where a worker that outlived its driver got in between
+            _run(config, missing, planned, ingest, monitor)
+            missing = _settled(directory, shards).missing
+        files = _final_files(config, directory, shards)
+    except ZsdError as error:
+        monitor.end("failed", str(error))
+        raise
+    records = [record for file in files for record in file.records]
     manifest = make_manifest(
         job=job,
         folder=folder,
-        identity=identity | planned.facts,
+        identity=identity | planned.facts | {"reused": {"rows": reused.rows, "partly": reused.partly}},
         ingest=ingest,
-        records=records,
+        files=files,
         choices=read_choices(config.output, records),
     )
     write_json(manifest_file, manifest)
+    monitor.end("finished")
     return manifest
+
+
+def _settled(directory: str, shards: Sequence[Shard]) -> Coverage:
+    """What the folder of parts amounts to, after the parts that another one makes redundant are deleted."""
+    found = coverage(shards, storage.list_names(directory, prefix="part-", suffix=".parquet"))
+    for name in found.redundant:
+        storage.delete_file(storage.join(directory, name))
+    if found.foreign:
+        raise StoreError(
+            f"{storage.join(directory, found.foreign[0])}: not of this job's corpus: zsd verify --repair puts it aside"
+        )
+    return found
+
+
+def _final_files(config: CorpusConfig, directory: str, shards: Sequence[Shard]) -> list[StoredFile]:
+    """Merge neighbouring parts into files of a sensible size, and read what each of them holds."""
+    parts = _settled(directory, shards).parts
+    describe = functools.partial(describe_file, directory)
+    run = run_tasks if len(parts) > TASKS_FROM else map
+    files = {file.part: file for file in run(describe, [part.name for part in parts])}
+    rows = {name: file.rows for name, file in files.items()}
+    merged = list(run(merge, plan_merges(directory, parts, rows, target_rows=config.target_file_rows)))
+    files |= {file.part: file for file in run(describe, merged)}
+    return [files[part.name] for part in _settled(directory, shards).parts]
 
 
 def _ingest(config: CorpusConfig, unit_rows: int) -> IngestResult:
@@ -115,31 +162,51 @@ def _ingest(config: CorpusConfig, unit_rows: int) -> IngestResult:
     return result
 
 
-def _run(config: CorpusConfig, job: str, todo: list[Unit], plan: JobPlan, ingest: IngestResult) -> list[UnitRecord]:
+def _run(config: CorpusConfig, missing: Sequence[Unit], plan: JobPlan, ingest: IngestResult, monitor: Monitor) -> None:
+    """Do what is missing on a pool of actors."""
     connect(config.ray_address)
     size = pool_size(
         cpu_actors=config.cpu_actors,
         gpu_actors=config.gpu_actors,
         cpus_per_actor=config.cpus_per_actor,
-        units=len(todo),
+        units=sum(len(unit.sizes) for unit in missing),
     )
     kinds = [f"{size.cpu_actors} CPU actor(s) of {size.cpus_per_actor} thread(s)"] if size.cpu_actors else []
     kinds += [f"{size.gpu_actors} GPU actor(s)"] if size.gpu_actors else []
-    say(f"{job}: starting {' and '.join(kinds)} for {len(todo):,} unit(s)")
-    todo_rows = sum(unit.rows for unit in todo)
-    progress = Progress(job, total=ingest.kept, done=ingest.kept - todo_rows)
-    records: list[UnitRecord] = []
-    for record in run_units(todo, plan.make_worker(-(-todo_rows // size.actors)), size):
-        _tell_choice(config.output, record, records)
-        records.append(record)
-        progress.add(record.rows, started=record.started)
-    return records
+    todo_rows = sum(unit.rows for unit in missing)
+    say(f"{monitor.job}: starting {' and '.join(kinds)} for {todo_rows:,} rows")
+    attempts = Attempts(missing, most_rejected=_most_rejected(config, ingest))
+    told: set[str] = set()
+    for record in run_units(attempts, plan.make_worker(-(-todo_rows // size.actors)), size, job=monitor.job):
+        if record is None:
+            monitor.beat()
+            continue
+        if record.choice not in told:
+            told.add(record.choice)
+            _tell_choice(config.output, record)
+        monitor.add(record)
 
 
-def _tell_choice(output: str, record: UnitRecord, before: Sequence[UnitRecord]) -> None:
-    """Say once what runs on a node: an actor's own words may go where nobody reads them."""
-    if record.choice in {one.choice for one in before}:
-        return
+def _most_rejected(config: CorpusConfig, ingest: IngestResult) -> int:
+    """Rows that the model may fail on.
+
+    Raises:
+        CorpusError: the corpus alone has more rejected rows than the user allows.
+    """
+    if config.max_rejected is None:
+        return max(REJECTED_ALWAYS, int(REJECTED_SHARE * ingest.kept))
+    allowed = int(config.max_rejected * ingest.rows) - ingest.rejected
+    if allowed < 0:
+        reason, count = next(iter(ingest.rejected_by_reason.items()))
+        raise CorpusError(
+            f"{ingest.rejected:,} of {ingest.rows:,} rows are rejected, most often ({count:,} rows) because: {reason}; "
+            f"that is more than --max-rejected {config.max_rejected}: correct the corpus or raise it"
+        )
+    return allowed
+
+
+def _tell_choice(output: str, record: UnitRecord) -> None:
+    """Say what runs on a node: an actor's own words may go where nobody reads them."""
     for choice in read_choices(output, [record]).values():
         for line in choice_lines(choice):
             say(line)

@@ -109,7 +109,7 @@ def _task(config: DistillConfig, store: Store, arguments: dict[str, Any]) -> Tra
 
 
 def _identity(task: TrainTask, store: Store) -> dict[str, Any]:
-    shards = "".join(unit["checksum"] for unit in store.manifest["units"])
+    shards = "".join(shard["checksum"] for shard in store.manifest["shards"])
     return {
         "soft_labels": checksum(shards.encode()),
         "student": task.student,

@@ -6,6 +6,7 @@ windowed), P = W * K pairs, L tokens, C NLI classes.
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Generator, Sequence
@@ -97,6 +98,12 @@ class Scorer:
             EngineError: the engine returned a number that is not finite, or the wrong number of classes.
         """
         return self.run(self.prepare(texts))
+
+    def subset(self, columns: Sequence[int]) -> Scorer:
+        """The same teacher and engine with some of the hypotheses, by their number."""
+        other = copy.copy(self)
+        other.hypotheses = [self.hypotheses[k] for k in columns]
+        return other
 
     def prepare(self, texts: Sequence[str]) -> Prepared:
         """Tokenize N texts and plan their batches. Not for two threads at once: the tokenizer is one."""
