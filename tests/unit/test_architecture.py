@@ -11,7 +11,18 @@ import pytest
 ROOT = Path(__file__).parents[2]
 ORDER = (
     *("errors", "cache", "assets", "console", "machine", "options", "quiet", "telemetry", "filesystems", "storage"),
-    *("labels", "engines.registry", "config", "compile_config", "job_file", "corpus", "units", "shards", "unit_rows"),
+    *(
+        "labels",
+        "engines.registry",
+        "config",
+        "compile_config",
+        "job_file",
+        "corpus",
+        "units",
+        "shards",
+        "shard_writer",
+        "unit_rows",
+    ),
     *("output", "monitor", "manifest", "compaction", "verify", "bisection", "backlog", "attempts"),
     *(
         "ahead",
@@ -34,7 +45,18 @@ ORDER = (
         "compile.rows",
         "compile.job",
     ),
-    *("labelling", "reuse", "losses", "inference", "evaluation", "gold", "training_data", "student", "predicting"),
+    *(
+        "labelling",
+        "known_rows",
+        "reuse",
+        "losses",
+        "inference",
+        "evaluation",
+        "gold",
+        "training_data",
+        "student",
+        "predicting",
+    ),
     *("training", "training_flags", "evaluate", "benchmark", "report", "distributed", "cli"),
 )
 """Rooms from the bottom up: a module imports from its own room and from those before it. `teachers` and `engines` are

@@ -14,11 +14,12 @@ from zsd.cli import build_parser, main
 from zsd.options import make
 
 CORPUS = {"--data", "--output", "--text-column", "--id-column", "--limit", "--cpu-actors", "--gpu-actors"} | {
-    *("--cpus-per-actor", "--unit-rows", "--ray-address"),
+    *("--cpus-per-actor", "--unit-rows", "--ray-address", "--max-rejected", "--target-file-rows"),
 }
 LABEL = CORPUS | {
     *("--labels", "--label", "--template", "--multi-label", "--no-multi-label", "--temperature", "--teacher"),
     *("--nli-classes", "--max-length", "--long-text", "--engine", "--precision", "--min-agreement"),
+    *("--reuse", "--reuse-other"),
 }
 FLAGS = {
     "run": LABEL | {"--student", "--num-workers", "--test", "--label-column"},

@@ -13,9 +13,10 @@ from zsd.corpus import IngestResult
 from zsd.distributed.cluster import connect, run_tasks
 from zsd.distributed.store_job import JobPlan, run_store_job
 from zsd.errors import OutputError
+from zsd.known_rows import Reused
 from zsd.labelling import LabelTask, sample_texts, sample_units
 from zsd.labels import LabelSet
-from zsd.reuse import Reused, check_reusable, reuse_stores
+from zsd.reuse import check_reusable, reuse_stores
 from zsd.shards import SOFT_LABELS, Store
 from zsd.storage import join, resolve
 from zsd.teachers.nli import NLITeacher, absolute_checkpoint, load_teacher

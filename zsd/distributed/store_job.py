@@ -18,10 +18,10 @@ from zsd.distributed.pool import UnitWorker, run_units
 from zsd.engines.base import Placement
 from zsd.engines.choice import choice_lines, read_choices
 from zsd.errors import CorpusError, StoreError, ZsdError
+from zsd.known_rows import Reused
 from zsd.manifest import make_manifest
 from zsd.monitor import Monitor
 from zsd.output import claim
-from zsd.reuse import Reused
 from zsd.shards import MANIFEST, StoredFile, UnitRecord, describe_file, read_json, write_json
 from zsd.units import Coverage, Unit, coverage
 
