@@ -70,6 +70,8 @@ def merge(asked: Merge) -> str:
     Raises:
         StoreError: a part is damaged.
     """
+    if storage.exists(storage.join(asked.directory, asked.name)):
+        return asked.name  # an earlier attempt wrote it; what it did not delete is redundant
     records = [record for part in asked.parts for record in describe_file(asked.directory, part.name).records]
     footer = footer_of(records)
     schema = _read(asked, asked.parts[0]).schema.with_metadata(footer)

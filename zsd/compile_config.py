@@ -57,6 +57,8 @@ class CompileConfig(Options):
         for one in self.engine:
             known = ", ".join(ENGINE_NAMES)
             self._check(one in ENGINE_NAMES, "engine", f"{one!r}: use {known}")
+        if self.int8 and self.engine and not {"deepsparse", "onnxruntime", "openvino"} & set(self.engine):
+            raise ConfigError("--engine torch has no int8 form: add --no-int8, or name another engine")
         if self.sparsity == 0 and not self.int8:
             raise ConfigError("nothing to compile: give --sparsity above 0, or --int8")
         named = self.labels is not None or bool(self.label)

@@ -44,7 +44,8 @@ def make_manifest(
     files = sorted(files, key=lambda file: file.part)
     records = [record for file in files for record in file.records]
     failed = sum(r.rejected for r in records)
-    seconds = max(1e-9, working_seconds(records))
+    ran = [record for record in records if record.pairs]  # not what an earlier store knew
+    seconds = max(1e-9, working_seconds(ran))
     rows, pairs = sum(file.rows for file in files), sum(r.pairs for r in records)
     computed = sum(r.tokens / (1 - r.padding_waste) for r in records)
     return {
@@ -69,7 +70,7 @@ def make_manifest(
         "padding_waste": round(1 - sum(r.tokens for r in records) / max(1.0, computed), 4),
         "engine": "+".join(sorted({r.engine for r in records})),
         "engines": _engines(records, choices),
-        "rows_per_second": round(rows / seconds, 2),
+        "rows_per_second": round(sum(r.rows for r in ran) / seconds, 2),
         "pairs_per_second": round(pairs / seconds, 2),
         "seconds": {"ingest": round(ingest.seconds, 2), job: round(seconds, 2)},
         "inputs": [asdict(source) for source in ingest.inputs.sources],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
@@ -65,7 +66,7 @@ class Monitor:
             self.end("running")
 
     def end(self, state: str, error: str | None = None) -> None:
-        """Write what is known now, with the state ``running``, ``finished`` or ``failed``."""
+        """Write what is known now, with the state ``running``, ``merging``, ``finished`` or ``failed``."""
         self.written = self.clock()
         progress = self.progress
         speed = progress.rows_per_second()
@@ -85,7 +86,8 @@ class Monitor:
                 name: {"rows": kind.rows, "rows_per_second": self._speed(kind)} for name, kind in self._sorted()
             },
         }
-        write_json(self.file, content)
+        with contextlib.suppress(OSError):  # it is only for who looks; the work goes on
+            write_json(self.file, content)
 
     def _sorted(self) -> list[tuple[str, _Kind]]:
         return sorted(self.kinds.items())
@@ -127,6 +129,7 @@ def status_text(status: dict[str, Any]) -> str:
     share = 100 * status["rows"] / max(1, status["total"])
     state = {
         "running": "running",
+        "merging": "all rows are done, their files are being merged",
         "finished": "finished",
         "failed": f"failed: {status['error']}",
         "dead": f"no sign of life for {duration(status['silent_seconds'])} (process {status['pid']} on "

@@ -13,7 +13,7 @@ from zsd.errors import OutputError
 from zsd.shards import read_json, write_json
 
 WORK = {
-    "label": ("soft_labels",),
+    "label": ("soft_labels", "corpus/reuse.json"),
     "predict": ("predictions",),
     "distill": ("checkpoints", "student"),
     "benchmark": ("benchmark/benchmark.json",),

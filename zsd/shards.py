@@ -170,6 +170,13 @@ def describe_file(directory: str, part: str) -> StoredFile:
     uri = storage.join(directory, part)
     try:
         data = storage.read_bytes(uri)
+    except FileNotFoundError:
+        raise StoreError(f"{uri}: missing: run the same command again") from None
+    except OSError as error:
+        raise StoreError(
+            f"{uri}: cannot be read ({storage.first_line(error)}): run the same command again when the storage works"
+        ) from None
+    try:
         parquet = pq.ParquetFile(pa.BufferReader(data))
         metadata = parquet.schema_arrow.metadata or {}
         records = tuple(UnitRecord(**one) for one in json.loads(metadata[FOOTER_KEY]))

@@ -24,8 +24,12 @@ def test_all_bad_rows_are_found_and_no_other(rows: int, data: st.DataObject) -> 
 
 def test_a_failure_of_several_rows_together_accuses_none() -> None:
     bisection = Bisection(8)
-    while bisection.next() is not None:
-        bisection.report(None)
+    tried = []
+    while (asked := bisection.next()) is not None:
+        tried.append(asked)
+        bisection.report("together" if {0, 3} <= set(range(*asked)) else None)
+    assert (0, 4) in tried
+    assert (0, 2) in tried
     assert bisection.bad == {}
 
 

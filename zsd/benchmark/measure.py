@@ -79,7 +79,7 @@ def measure(
     """
     timed = list(texts[:speed_rows])
     lengths = {one.name: sequence_lengths(one, texts) for one in contestants}
-    contestants = [_with_lengths(one, lengths[one.name]) for one in contestants]
+    contestants = [with_lengths(one, lengths[one.name]) for one in contestants]
     race = Race()
     peak = Peak(contestants[0].threads)
     try:
@@ -118,7 +118,7 @@ def measure(
     )
 
 
-def _with_lengths(contestant: Contestant, lengths_NK: IntArray) -> Contestant:
+def with_lengths(contestant: Contestant, lengths_NK: IntArray) -> Contestant:
     """A teacher told how long the pairs are, as `zsd label` tells it."""
     if contestant.kind not in ("teacher", "compiled"):
         return contestant

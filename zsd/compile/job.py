@@ -43,6 +43,7 @@ from zsd.errors import EngineError, OutputError, TeacherError
 from zsd.labels import LabelSet
 from zsd.machine import available_cpus, describe_machine
 from zsd.output import shown
+from zsd.storage import first_line
 from zsd.teachers.nli import NLITeacher, absolute_checkpoint, load_teacher
 from zsd.teachers.weights import load_weights
 
@@ -78,7 +79,7 @@ def compile_teacher(config: CompileConfig) -> dict[str, Any]:
         with new_directory(output.resolve()) as scratch:
             figures = _fill(config, teacher, labels, rows, scratch, identity, threads)
     except OSError as error:
-        raise OutputError(f"{output}: cannot be written: {error.strerror}: choose another --output") from None
+        raise OutputError(f"{output}: cannot be made: {first_line(error)}: choose another --output") from None
     print(forms_table(figures))
     print(f"\ncard: {output / CARD}")
     return figures
@@ -235,8 +236,8 @@ def _write_int8(
             together = [inputs for _, inputs in batches(pairs, some)][:OPENVINO_BATCHES]
             file = directory / INT8_OPENVINO
             made[INT8_OPENVINO] = asdict(quantize_openvino(source, together, heldout.agreement, file, **common))
-    except EngineError as error:
-        not_made[INT8_OPENVINO] = str(error)
+    except (EngineError, RuntimeError, ValueError) as error:  # the last two: of nncf and OpenVINO themselves
+        not_made[INT8_OPENVINO] = first_line(error)
     for form, why in not_made.items():
         if not made or config.engine:
             raise EngineError(f"{form}: {why}")

@@ -15,10 +15,11 @@ from zsd import storage
 from zsd.assets import BUNDLED_TEACHER
 from zsd.benchmark.contestants import Contestant, Process, recipe_length
 from zsd.benchmark.lineup import line_up
-from zsd.benchmark.measure import measure
+from zsd.benchmark.measure import measure, with_lengths
 from zsd.benchmark.peak import SIZE
 from zsd.benchmark.quality import compare, examples
 from zsd.benchmark.race import is_reference
+from zsd.benchmark.workload import sequence_lengths
 from zsd.config import BenchmarkConfig, LabelConfig
 from zsd.console import say
 from zsd.corpus import resolve_sources
@@ -182,7 +183,7 @@ def ray_overhead(teacher: Contestant, texts: list[str], *, folder: str, ray_addr
     """
     texts = list(dict.fromkeys(texts))
     connect(ray_address)
-    process = Process(teacher)
+    process = Process(with_lengths(teacher, sequence_lengths(teacher, texts)))
     try:
         process.measure(texts[:64], least_seconds=0.0)
         say(f"benchmark: Ray overhead, {len(texts):,} rows: bare engine, zsd label with one actor, bare engine")

@@ -23,10 +23,10 @@ from zsd.teachers.nli import NLITeacher, absolute_checkpoint, load_teacher
 from zsd.units import Unit
 
 UNIT_PAIRS = 1024
-"""Pairs of a unit: some ten seconds of work for a small teacher on one core, so little is lost or waited for."""
+"""Pairs of a row group, the finest grain of work: some ten seconds of a small teacher on one core at most."""
 
 UNIT_ROWS_LEAST = 64
-"""Rows of a unit even with many labels: a store is not made of thousands of tiny files."""
+"""Rows of a row group even with many labels."""
 
 
 LENGTH_ROWS = 2048

@@ -85,6 +85,9 @@ class _UnitActor:
             self.worker = make(placement_here())
         except ZsdError as error:
             self.refusal = Outcome(refused=(type(error).__name__, str(error)))
+        except Exception as error:  # whatever a library raises while it loads a model
+            told = f"the {kind} actor cannot load the model: {type(error).__name__}: {first_line(error)}"
+            self.refusal = Outcome(refused=("EngineError", told))
 
     def ready(self) -> tuple[str, Outcome | None]:
         """Who this is, and why it cannot work."""

@@ -23,7 +23,7 @@ from zsd.manifest import make_manifest
 from zsd.monitor import Monitor
 from zsd.output import claim
 from zsd.shards import MANIFEST, StoredFile, UnitRecord, describe_file, read_json, write_json
-from zsd.units import Coverage, Unit, coverage
+from zsd.units import Coverage, Unit, coverage, parse_part
 
 INGEST_HERE_BYTES = 32 << 20
 """Corpora up to this size are read in the driver: starting Ray tasks would take longer."""
@@ -51,7 +51,23 @@ class JobPlan:
     facts: dict[str, Any]
 
 
-def run_store_job(
+def run_store_job(config: CorpusConfig, **how: Any) -> dict[str, Any]:
+    """`_run_store_job`, whatever the storage does.
+
+    Raises:
+        StoreError: reading or writing failed; what is done is kept.
+        ZsdError: see there.
+    """
+    try:
+        return _run_store_job(config, **how)
+    except OSError as error:
+        raise StoreError(
+            f"{config.output}: the storage failed: {storage.first_line(error)}: what is done is kept, run the same "
+            "command again when it works"
+        ) from error
+
+
+def _run_store_job(
     config: CorpusConfig,
     *,
     job: str,
@@ -98,10 +114,12 @@ def run_store_job(
         while missing:  # again only where a worker that outlived its driver got in between
             _run(config, missing, planned, ingest, monitor)
             missing = _settled(directory, shards).missing
+        monitor.end("merging")
         files = _final_files(config, directory, shards)
     except ZsdError as error:
         monitor.end("failed", str(error))
         raise
+    _forget_rejected(config.output, files)
     records = [record for file in files for record in file.records]
     manifest = make_manifest(
         job=job,
@@ -137,7 +155,17 @@ def _final_files(config: CorpusConfig, directory: str, shards: Sequence[Shard]) 
     rows = {name: file.rows for name, file in files.items()}
     merged = list(run(merge, plan_merges(directory, parts, rows, target_rows=config.target_file_rows)))
     files |= {file.part: file for file in run(describe, merged)}
-    return [files[part.name] for part in _settled(directory, shards).parts]
+    parts = _settled(directory, shards).parts
+    return [files.get(part.name) or describe(part.name) for part in parts]
+
+
+def _forget_rejected(output: str, files: Sequence[StoredFile]) -> None:
+    """Delete the record of rows that failed once and were done after all, by another attempt at their unit."""
+    rejected = storage.join(output, "rejected")
+    standing = {record.part for file in files for record in file.records if record.rejected}
+    for name in storage.list_names(rejected, prefix="part-", suffix=".parquet"):
+        if parse_part(name) is not None and name not in standing:
+            storage.delete_file(storage.join(rejected, name))
 
 
 def _ingest(config: CorpusConfig, unit_rows: int) -> IngestResult:
@@ -193,14 +221,17 @@ def _most_rejected(config: CorpusConfig, ingest: IngestResult) -> int:
     Raises:
         CorpusError: the corpus alone has more rejected rows than the user allows.
     """
+    rejected = storage.join(config.output, "rejected")
+    names = [name for name in storage.list_names(rejected, prefix="part-") if parse_part(name) is not None]
+    before: int = sum(storage.read_parquet(storage.join(rejected, name), ["row"]).num_rows for name in names)
     if config.max_rejected is None:
-        return max(REJECTED_ALWAYS, int(REJECTED_SHARE * ingest.kept))
-    allowed = int(config.max_rejected * ingest.rows) - ingest.rejected
+        return max(REJECTED_ALWAYS, int(REJECTED_SHARE * ingest.kept)) - before
+    allowed = int(config.max_rejected * ingest.rows) - ingest.rejected - before
     if allowed < 0:
-        reason, count = next(iter(ingest.rejected_by_reason.items()))
+        reason, count = next(iter(ingest.rejected_by_reason.items()), ("the model failed on them", before))
         raise CorpusError(
-            f"{ingest.rejected:,} of {ingest.rows:,} rows are rejected, most often ({count:,} rows) because: {reason}; "
-            f"that is more than --max-rejected {config.max_rejected}: correct the corpus or raise it"
+            f"{ingest.rejected + before:,} of {ingest.rows:,} rows are rejected, most often ({count:,} rows) because: "
+            f"{reason}; that is more than --max-rejected {config.max_rejected}: correct the corpus or raise it"
         )
     return allowed
 

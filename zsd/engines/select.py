@@ -27,6 +27,7 @@ from zsd.engines.registry import combinations
 from zsd.engines.trial import BoolArray, Trial, disagreement, not_run, outcome, rows_in_bins, timed, warm_up
 from zsd.errors import EngineError
 from zsd.labels import LabelSet
+from zsd.storage import first_line
 from zsd.teachers.nli import NLITeacher
 from zsd.teachers.scoring import Scorer
 
@@ -156,11 +157,11 @@ def choose_engine(
         return load_scorer(name, precision, teacher, labels, placement, lengths=lengths, long_text=long_text)
 
     sample = list(texts[:: len(texts) // rows])[:rows]
+    tried = [one for one in candidates(teacher, placement) if precision in (None, one[1])]
     contest = _Contest(load, sample, lengths.buckets(), job_rows=pairs / len(labels), least=min_agreement)
     contest.run_reference(may_win=precision in (None, REFERENCE[1]))
-    for name, candidate in candidates(teacher, placement):
-        if precision in (None, candidate):
-            contest.run(name, candidate)
+    for name, candidate in tried:
+        contest.run(name, candidate)
     if contest.best is None:
         raise EngineError(
             f"no engine of precision {precision} reaches --min-agreement {min_agreement} with torch fp32: lower it, or "
@@ -215,10 +216,10 @@ class _Contest:
             warm_up(scorer, prepared)
             loading = time.perf_counter() - started
             scores, seconds = timed(scorer, prepared, within=self.best_seconds)
-        except (EngineError, TimeoutError) as error:
+        except (EngineError, TimeoutError, RuntimeError) as error:  # RuntimeError: of the engine's own library
             if scorer is not None:
                 scorer.engine.close()
-            verdict = str(error) if isinstance(error, EngineError) else SLOWER
+            verdict = SLOWER if isinstance(error, TimeoutError) else first_line(error)
             self.trials.append(not_run(name, precision, verdict, loading))
             return
         outcome_NK = outcome(scores, multi_label=scorer.labels.multi_label)
