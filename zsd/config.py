@@ -206,6 +206,7 @@ class BenchmarkConfig(Options):
     )
     min_agreement: float = option("top-1 agreement with fp32 torch from which an engine counts as admitted", 0.99)
     ray_address: str | None = option("Ray cluster to use (default: $RAY_ADDRESS, else one started here)", None)
+    old_recipe: bool = option("also time the loop of the old DeepSparse zero-shot recipe", True)
     ray_overhead: bool = option("also time zsd label with one actor against the bare engine", True)
 
     def __post_init__(self) -> None:

@@ -34,6 +34,7 @@ FLAGS = {
         *("--model", "--data", "--output", "--teacher", "--template", "--nli-classes", "--text-column"),
         *("--label-column", "--limit", "--speed-rows", "--rounds", "--engines", "--ray-overhead", "--no-ray-overhead"),
         *("--ray-address", "--round-seconds", "--compiled", "--min-agreement"),
+        *("--old-recipe", "--no-old-recipe"),
     },
 }
 """The command line is a contract: taking a flag away breaks those who use it."""

@@ -29,6 +29,7 @@ def line_up(
     nli_classes: str | None,
     engines: Sequence[str],
     threads: int,
+    recipe: bool = True,
 ) -> list[Contestant]:
     """Everyone who is to take part; the reference is the first of kind ``teacher``.
 
@@ -40,6 +41,7 @@ def line_up(
         nli_classes: see `zsd.teachers.nli.find_nli_classes`.
         engines: ``ENGINE:PRECISION`` for the teacher and its forms; all there are where empty.
         threads: processor threads of each.
+        recipe: whether the old DeepSparse recipe's loop takes part.
     """
     common: dict[str, Any] = {"labels": labels, "nli_classes": nli_classes, "threads": threads}
 
@@ -47,14 +49,18 @@ def line_up(
         engine, _, precision = engine_precision.partition(":")
         return Contestant(name=name, kind=kind, engine=engine, precision=precision, model=model, **common)
 
-    line = [one(PIPELINE, "pipeline", "torch:fp32", teacher), one(RECIPE, "recipe", "deepsparse:fp32", teacher)]
+    line = [one(PIPELINE, "pipeline", "torch:fp32", teacher)]
+    if recipe:
+        line.append(one(RECIPE, "recipe", "deepsparse:fp32", teacher))
     for choice in dict.fromkeys([REFERENCE, *(engines or admitted(teacher, nli_classes))]):
         line.append(one(f"teacher, {_spaced(choice)}", "teacher", choice, teacher))
     for form in compiled:
         name, choices = form_name(form), engines or _of_a_form(admitted(form, nli_classes))
         for choice in choices:
             line.append(one(f"{name}, {_spaced(choice)}", "compiled", choice, form))
-        if "deepsparse:int8" in choices:  # what the recipe ran was such a form: it shows what its loop alone costs
+        if (
+            recipe and "deepsparse:int8" in choices
+        ):  # what the recipe ran was such a form: it shows what its loop alone costs
             line.append(one(f"old recipe, {name} int8", "recipe", "deepsparse:int8", form))
     directory = str(student_directory(student))
     for precision in ("fp32", "bf16"):

@@ -107,6 +107,7 @@ def _measure_all(config: BenchmarkConfig, teacher: str, labels: LabelSet, direct
         nli_classes=config.nli_classes,
         engines=config.engines,
         threads=available_cpus(),
+        recipe=config.old_recipe,
     )
     found = measure(
         contestants,
