@@ -60,11 +60,6 @@ class Backlog:
         self.rows -= unit.rows
         return unit
 
-    def put_back(self, unit: Unit) -> None:
-        """A piece that was not done; it is handed out again next."""
-        self._waiting.appendleft(unit)
-        self.rows += unit.rows
-
     def done(self, worker: str, unit: Unit, seconds: float) -> None:
         """A worker has done a piece in that many seconds."""
         speed = unit.rows / max(seconds, 1e-6)

@@ -44,11 +44,3 @@ def test_five_times_faster_workers_do_five_times_the_rows_and_nobody_waits() -> 
     assert (rows["gpu 1"] + rows["gpu 2"]) / (rows["cpu 1"] + rows["cpu 2"]) == pytest.approx(5, rel=0.05)
     assert len(done) < 600, "thousands of tiny units"
     assert max(unit.rows / 40 for unit in done) <= 50
-
-
-def test_what_was_not_done_is_handed_out_again() -> None:
-    backlog = Backlog([Unit(shard="shard-0.parquet", first=0, sizes=(8, 8))])
-    first = backlog.take("a", ["a"])
-    backlog.put_back(first)
-    assert backlog.rows == 16
-    assert backlog.take("b", ["a", "b"]) == first
