@@ -1,0 +1,82 @@
+"""A recipe: how the stored raw logits become the probabilities a student learns.
+
+Legend: N rows, K labels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from zsd.batching import FloatArray
+from zsd.soft_labels.probabilities import soft_labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Temperature, mode and prior of the labels; frozen and picklable, so that a training worker can be given it.
+
+    Single-label, the prior of each class is divided out of its probability before the row is scaled to sum to 1
+    (batch calibration, Zhou et al. 2024; contextual calibration, Zhao et al. 2021). Multi-label, the odds of each
+    class are divided by the odds of its prior.
+
+    Args:
+        method: ``none``, ``batch`` or ``contextual``: where the prior comes from.
+        multi_label: which of the two definitions of `soft_labels` applies.
+        temperature: logits are divided by it, after the prior has been taken off them.
+        prior: [K] what the teacher gives each class before it has read a text, in (0, 1); None where nothing is
+            corrected. A uniform prior (single-label), or one of 1/2 for each class (multi-label), changes nothing.
+        facts: what was measured when the recipe was fitted, and why it was chosen; JSON-able, for people to read.
+
+    Raises:
+        ValueError: the temperature is not positive, or a prior is not in (0, 1).
+    """
+
+    method: str
+    multi_label: bool
+    temperature: float = 1.0
+    prior: tuple[float, ...] | None = None
+    facts: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise ValueError(f"temperature must be positive, not {self.temperature}")
+        if any(not 0 < prior < 1 for prior in self.prior or ()):
+            raise ValueError(f"every prior must be in (0, 1): {self.prior}")
+
+    def probs(self, entailment_NK: FloatArray, contradiction_NK: FloatArray) -> FloatArray:
+        """[N, K] float32 probabilities of raw logits; see `soft_labels` for their two meanings.
+
+        Raises:
+            ValueError: the shapes differ from one another, or from the prior's.
+        """
+        return soft_labels(
+            entailment_NK - self._bias(entailment_NK.shape[1]),
+            contradiction_NK,
+            multi_label=self.multi_label,
+            temperature=self.temperature,
+        )
+
+    def _bias(self, labels: int) -> FloatArray:
+        """[K] what is taken off the entailment logits."""
+        if self.prior is None:
+            return np.zeros(labels, dtype=np.float32)
+        if len(self.prior) != labels:
+            raise ValueError(f"a prior of {len(self.prior)} classes for logits of {labels}")
+        prior_K = np.array(self.prior)
+        odds_K = prior_K / (1 - prior_K) if self.multi_label else prior_K * labels
+        bias_K: FloatArray = np.log(odds_K).astype(np.float32)
+        return bias_K
+
+    def to_dict(self) -> dict[str, Any]:
+        """The form kept in ``student/zsd.json``; `from_dict` reads it back."""
+        prior = None if self.prior is None else list(self.prior)
+        return {**asdict(self), "prior": prior}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Recipe:
+        """Read what `to_dict` wrote."""
+        prior = data["prior"]
+        return cls(**{**data, "prior": None if prior is None else tuple(prior)})
