@@ -23,7 +23,7 @@ from transformers import (
 
 from zsd.assets import bundled_teacher_path
 from zsd.quiet import quiet_transformers
-from zsd.student import save_student
+from zsd.students.checkpoint import save_student
 
 LAYERS = 6
 TINY = {"vocab_size": 30522, "num_labels": 3, "pad_token_id": 0}

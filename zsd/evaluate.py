@@ -8,7 +8,8 @@ from zsd.config import EvaluateConfig
 from zsd.evaluation import classification_metrics
 from zsd.gold import read_gold
 from zsd.inference import predict
-from zsd.student import load_student, student_directory, student_names
+from zsd.students.checkpoint import load_checkpoint, student_names
+from zsd.students.folder import student_directory
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
@@ -18,7 +19,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         InputError: the student, the rows or their gold labels are not what they should be.
     """
     directory = student_directory(config.model)
-    model, tokenizer = load_student(directory)
+    model, tokenizer = load_checkpoint(directory)
     names, multi_label = student_names(model)
     rows = read_gold(
         config.data,

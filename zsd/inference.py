@@ -58,12 +58,14 @@ class Predicted:
 
     Attributes:
         probs: probs_NK, in the order of the texts.
+        logits: logits_NK that they were made of.
         tokens: real tokens run, padding not counted.
         truncated: texts that were cut.
         padding_waste: share of the computed tokens that was padding.
     """
 
     probs: FloatArray
+    logits: FloatArray
     tokens: int
     truncated: int
     padding_waste: float
@@ -103,6 +105,7 @@ def predict(
     model.train(was_training)
     return Predicted(
         probs=probabilities(logits_NK, multi_label=model.config.problem_type == "multi_label_classification"),
+        logits=logits_NK,
         tokens=int(lengths_N.sum()),
         truncated=truncated,
         padding_waste=padding_waste(lengths_N, batches),

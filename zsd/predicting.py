@@ -16,7 +16,7 @@ from zsd.engines.base import Placement
 from zsd.inference import predict
 from zsd.labelling import prediction_columns
 from zsd.shards import PREDICTIONS, UnitRecord, commit_unit, prediction_schema
-from zsd.student import load_student, student_names
+from zsd.students.checkpoint import load_checkpoint, student_names
 from zsd.unit_rows import Skip, probed_rows, unit_rows
 from zsd.units import Unit
 
@@ -53,7 +53,7 @@ class PredictWorker:
         self.corpus = storage.join(task.output, "corpus")
         self.rejected = storage.join(task.output, "rejected")
         self.directory = storage.join(task.output, PREDICTIONS)
-        self.model, self.tokenizer = load_student(task.model, task.precision)
+        self.model, self.tokenizer = load_checkpoint(task.model, task.precision)
         self.model.to(placement.device)
         self.token_budget = CUDA_TOKEN_BUDGET if placement.device == "cuda" else CPU_TOKEN_BUDGET
         self.names = tuple(student_names(self.model)[0])

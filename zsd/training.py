@@ -27,7 +27,7 @@ from zsd.errors import ConfigError
 from zsd.evaluation import agreement, kl_divergence
 from zsd.inference import probabilities
 from zsd.losses import distillation_loss
-from zsd.student import quiet_transformers
+from zsd.quiet import quiet_transformers
 from zsd.training_data import Collator, LengthGroupedOrder, SoftLabelDataset
 
 PROGRESS_SECONDS = 10.0

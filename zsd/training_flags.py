@@ -23,7 +23,7 @@ from transformers import HfArgumentParser, TrainingArguments
 
 from zsd.errors import ConfigError
 from zsd.options import nearest
-from zsd.student import quiet_transformers
+from zsd.quiet import quiet_transformers
 from zsd.training import default_training_arguments
 
 OURS = {

@@ -23,7 +23,7 @@ from zsd.distributed.train import distill
 from zsd.errors import ConfigError, InputError
 from zsd.inference import predict as run_student
 from zsd.shards import Store, matrix
-from zsd.student import load_student
+from zsd.students.checkpoint import load_checkpoint
 from zsd.training_data import heldout_mask
 from zsd.verify import verify_store
 
@@ -52,7 +52,7 @@ def test_card_tells_where_the_student_comes_from(distilled: Path, labelled: Path
 
 def test_student_learned_what_the_teacher_says(distilled: Path, labelled: Path) -> None:
     rows = Store(str(labelled)).read(["text", "probs"])
-    model, tokenizer = load_student(distilled / "student")
+    model, tokenizer = load_checkpoint(distilled / "student")
     student_NK = run_student(model, tokenizer, rows["text"].to_pylist()).probs
     agreement = (student_NK.argmax(axis=1) == matrix(rows["probs"]).argmax(axis=1)).mean()
     assert agreement > 0.6  # 40 steps on 140 rows; chance is about 0.27
@@ -117,7 +117,7 @@ def test_predictions_are_those_of_the_student(distilled: Path, tmp_path: Path) -
     assert manifest["rows"] == manifest["rows_in"] == 169
     assert verify_store(str(tmp_path / "out")).problems == []
     rows = pq.read_table(tmp_path / "out" / "predictions")
-    model, tokenizer = load_student(distilled / "student")
+    model, tokenizer = load_checkpoint(distilled / "student")
     expected_NK = run_student(model, tokenizer, rows["text"].to_pylist()).probs
     np.testing.assert_allclose(matrix(rows["probs"]), expected_NK, atol=1e-4)
 
@@ -129,7 +129,7 @@ def test_evaluate_counts_what_it_says(
     data = str(sample_path("test.csv"))
     assert main(["evaluate", "--model", str(distilled), "--data", data, "--json", str(target)]) == 0
     assert "accuracy" in capsys.readouterr().out
-    model, tokenizer = load_student(distilled / "student")
+    model, tokenizer = load_checkpoint(distilled / "student")
     best_N = run_student(model, tokenizer, list(gold_rows)).probs.argmax(axis=1)
     right = [NAMES[k] == gold for k, gold in zip(best_N, gold_rows.values(), strict=True)]
     assert json.loads(target.read_text())["accuracy"] == pytest.approx(np.mean(right))

@@ -10,7 +10,19 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ORDER = (
-    *("errors", "cache", "assets", "console", "machine", "options", "quiet", "telemetry", "filesystems", "storage"),
+    *(
+        "errors",
+        "redaction",
+        "cache",
+        "assets",
+        "console",
+        "machine",
+        "options",
+        "quiet",
+        "telemetry",
+        "filesystems",
+        "storage",
+    ),
     *(
         "labels",
         "engines.registry",
@@ -54,7 +66,7 @@ ORDER = (
         "evaluation",
         "gold",
         "training_data",
-        "student",
+        "students",
         "predicting",
     ),
     *("training", "training_flags", "evaluate", "benchmark", "report", "distributed", "cli"),

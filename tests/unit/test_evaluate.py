@@ -10,7 +10,7 @@ from zsd.errors import InputError
 from zsd.evaluate import evaluate, evaluation_table
 from zsd.evaluation import classification_metrics
 from zsd.inference import predict
-from zsd.student import load_student
+from zsd.students.checkpoint import load_checkpoint
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_the_figures_are_those_of_the_predictions(gold: Path) -> None:
     texts = ["A cat sleeps.", "A dog runs.", "It rains."]
     import numpy as np
 
-    model, tokenizer = load_student(bundled_teacher_path())
+    model, tokenizer = load_checkpoint(bundled_teacher_path())
     probs_NK = predict(model, tokenizer, texts).probs
     expected = classification_metrics(np.array([0, 1, 1]), probs_NK, ["entailment", "not_entailment"])
     assert {key: result[key] for key in expected} == expected

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from zsd.assets import bundled_teacher_path
 from zsd.inference import encode, pad, predict
-from zsd.student import build_student, parse_student
+from zsd.students.layers import build_student
+from zsd.students.spec import parse_student
 
 TEXTS = ["a goal in stoppage time", "", "shares fell " * 60, "日本 naïve café", "x", "the probe lands on mars today"]
 

@@ -23,7 +23,9 @@ from zsd.labels import LabelSet
 from zsd.predicting import PredictTask
 from zsd.shards import PREDICTIONS, SOFT_LABELS, UnitRecord, describe_file, matrix, read_json
 from zsd.soft_labels import soft_labels
-from zsd.student import build_student, parse_student, save_student
+from zsd.students.checkpoint import save_student
+from zsd.students.layers import build_student
+from zsd.students.spec import parse_student
 from zsd.units import Unit
 
 # Legend: N rows, K labels.

@@ -27,7 +27,7 @@ from zsd.labels import LabelSet
 from zsd.machine import peak_memory_mb
 from zsd.quiet import quiet_transformers
 from zsd.soft_labels import soft_labels
-from zsd.student import load_student
+from zsd.students.checkpoint import load_checkpoint
 from zsd.teachers.nli import load_teacher
 
 LEAST_SECONDS = 1.0
@@ -245,7 +245,7 @@ def teacher_engine(contestant: Contestant) -> Score:
 
 def student(contestant: Contestant) -> Score:
     """The distilled student."""
-    model, tokenizer = load_student(contestant.model, contestant.precision)
+    model, tokenizer = load_checkpoint(contestant.model, contestant.precision)
 
     def score(texts: Sequence[str]) -> Scored:
         predicted = predict(model, tokenizer, texts)

@@ -10,7 +10,7 @@ from zsd.benchmark.contestants import Contestant
 from zsd.engines.base import Placement
 from zsd.engines.select import candidates
 from zsd.labels import LabelSet
-from zsd.student import student_directory
+from zsd.students.folder import student_directory
 from zsd.teachers.nli import load_teacher
 
 REFERENCE = "torch:fp32"

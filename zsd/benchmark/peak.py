@@ -13,7 +13,7 @@ import torch
 
 from zsd.benchmark.flops import SequenceCost, sequence_cost
 from zsd.benchmark.remote import Answer, Remote
-from zsd.student import load_student
+from zsd.students.checkpoint import load_checkpoint
 from zsd.teachers.nli import load_teacher
 from zsd.teachers.weights import load_weights
 
@@ -62,7 +62,7 @@ def make_peak(threads: int) -> tuple[None, Answer]:
             return product_rates(SIZE, SECONDS)
         kind, checkpoint, nli_classes = ask
         if kind == "student":
-            return sequence_cost(load_student(checkpoint)[0])
+            return sequence_cost(load_checkpoint(checkpoint)[0])
         return sequence_cost(load_weights(load_teacher(checkpoint, nli_classes=nli_classes), dtype=torch.float32))
 
     return None, answer

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from zsd.batching import PairSet, pair_layout
 from zsd.benchmark.contestants import PIPELINE_BATCH, Contestant, recipe_length
 from zsd.inference import encode
-from zsd.student import load_student
+from zsd.students.checkpoint import load_checkpoint
 from zsd.teachers.nli import load_teacher
 
 IntArray = npt.NDArray[np.int64]
@@ -22,7 +22,7 @@ IntArray = npt.NDArray[np.int64]
 def sequence_lengths(contestant: Contestant, texts: Sequence[str]) -> IntArray:
     """Tokens of everything the contestant's model reads: [N, K] pairs of a teacher, [N, 1] texts of a student."""
     if contestant.kind == "student":
-        _, tokenizer = load_student(contestant.model)
+        _, tokenizer = load_checkpoint(contestant.model)
         lengths = [len(ids) for ids in encode(tokenizer, texts, max_length=tokenizer.model_max_length)]
         return np.array(lengths, dtype=np.int64)[:, None]
     teacher = load_teacher(contestant.model, nli_classes=contestant.nli_classes)

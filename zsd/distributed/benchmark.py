@@ -32,7 +32,8 @@ from zsd.machine import available_cpus, describe_machine
 from zsd.output import claim
 from zsd.report import SCHEMA, summary_table, write_report
 from zsd.shards import MANIFEST, read_json, write_json
-from zsd.student import CARD, load_student, student_directory, student_names
+from zsd.students.checkpoint import load_checkpoint, student_names
+from zsd.students.folder import CARD, student_directory
 from zsd.teachers.nli import absolute_checkpoint, checkpoint_fingerprint, load_teacher
 
 FOLDER = "benchmark"
@@ -68,7 +69,7 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
 
 
 def _labels(directory: Path, template: str) -> LabelSet:
-    names, multi_label = student_names(load_student(directory)[0])
+    names, multi_label = student_names(load_checkpoint(directory)[0])
     return LabelSet(names=tuple(names), template=template, multi_label=multi_label)
 
 

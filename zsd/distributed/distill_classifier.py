@@ -25,7 +25,7 @@ from zsd.distributed.label import label
 from zsd.distributed.train import distill
 from zsd.errors import ConfigError, ZsdError
 from zsd.options import nearest
-from zsd.student import STUDENT
+from zsd.students.folder import STUDENT
 from zsd.training_flags import FlagParser, argument_hints, check_types, parse_training_flags
 
 DEFAULTS: dict[str, Any] = {

@@ -9,7 +9,8 @@ from zsd.distributed.store_job import JobPlan, run_store_job
 from zsd.predicting import PredictTask
 from zsd.shards import PREDICTIONS
 from zsd.storage import resolve
-from zsd.student import load_student, student_directory, student_names
+from zsd.students.checkpoint import load_checkpoint, student_names
+from zsd.students.folder import student_directory
 from zsd.teachers.nli import checkpoint_fingerprint
 
 UNIT_ROWS = 4096
@@ -23,7 +24,7 @@ def predict(config: PredictConfig) -> dict[str, Any]:
         InputError: the student, the corpus or the output directory are not what they should be.
     """
     directory = student_directory(config.model)
-    model, _ = load_student(directory)
+    model, _ = load_checkpoint(directory)
     names, multi_label = student_names(model)
     identity = {
         "labels": {"names": names, "template": None, "multi_label": multi_label},

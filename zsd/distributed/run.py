@@ -16,7 +16,8 @@ from zsd.distributed.train import distill
 from zsd.errors import ConfigError
 from zsd.gold import read_gold
 from zsd.shards import Store, read_json
-from zsd.student import CARD, STUDENT, parse_student
+from zsd.students.folder import CARD, STUDENT
+from zsd.students.spec import parse_student
 from zsd.training_data import heldout_mask
 
 HELDOUT_ROWS = 1000

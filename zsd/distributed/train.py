@@ -23,14 +23,9 @@ from zsd.distributed.train_worker import CHECKPOINTS, TrainTask, refusal_file, t
 from zsd.errors import ConfigError, ZsdError
 from zsd.output import claim
 from zsd.shards import Store, checksum, read_json
-from zsd.student import (
-    CARD,
-    DEFAULT_CHECKPOINT_STUDENT,
-    DEFAULT_LAYERS_STUDENT,
-    STUDENT,
-    build_student,
-    parse_student,
-)
+from zsd.students.folder import CARD, STUDENT
+from zsd.students.layers import build_student
+from zsd.students.spec import DEFAULT_CHECKPOINT_STUDENT, DEFAULT_LAYERS_STUDENT, parse_student
 from zsd.teachers.nli import absolute_checkpoint, teacher_checkpoint
 
 WORKER_RETRIES = 3

@@ -20,8 +20,12 @@ import zsd
 from zsd import storage
 from zsd.distributed.cluster import placement_here
 from zsd.errors import ConfigError, InputError
+from zsd.quiet import quiet_transformers
 from zsd.shards import Store, write_json
-from zsd.student import CARD, STUDENT, build_student, parse_student, quiet_transformers, save_student
+from zsd.students.checkpoint import save_student
+from zsd.students.folder import CARD, STUDENT
+from zsd.students.layers import build_student
+from zsd.students.spec import parse_student
 from zsd.teachers.nli import one_line, teacher_checkpoint
 from zsd.training import default_training_arguments, make_trainer
 from zsd.training_data import build_datasets
@@ -36,7 +40,7 @@ class TrainTask:
     Args:
         store: output directory of the label job.
         output: the distill job's output directory.
-        student: what `zsd.student.parse_student` reads.
+        student: what `zsd.students.spec.parse_student` reads.
         teacher: ``bundled`` or the checkpoint to cut a ``layers:`` student from.
         heldout_fraction: share of rows held out.
         freeze_embeddings: None: for ``layers:`` students only.

@@ -1,0 +1,75 @@
+"""Encoder students on disk: plain transformers checkpoints, saved and loaded, every failure one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from zsd.errors import StudentError
+from zsd.quiet import quiet_transformers
+from zsd.teachers.nli import one_line
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def save_student(model: Any, tokenizer: Any, directory: str | Path) -> None:
+    """Write a plain transformers checkpoint: safetensors weights, config and tokenizer.
+
+    The truncation and padding that training used are taken off the tokenizer first: `save_pretrained` would store
+    them in tokenizer.json.
+    """
+    if tokenizer.is_fast:
+        tokenizer.backend_tokenizer.no_truncation()
+        tokenizer.backend_tokenizer.no_padding()
+    with quiet_transformers():
+        model.save_pretrained(directory)
+        tokenizer.save_pretrained(directory)
+
+
+def load_checkpoint(directory: str | Path, precision: str = "fp32") -> tuple[Any, Any]:
+    """A trained student, in evaluation mode and in fp32 or bf16, and its tokenizer.
+
+    Raises:
+        StudentError: there is no classifier checkpoint in the directory.
+    """
+    with quiet_transformers():
+        model = from_pretrained(AutoModelForSequenceClassification, str(directory), dtype=DTYPES[precision])
+        return model.eval(), load_tokenizer(str(directory))
+
+
+def student_names(model: Any) -> tuple[list[str], bool]:
+    """Class names in order, and whether the student is multi-label, as its configuration says."""
+    config = model.config
+    return [config.id2label[k] for k in range(config.num_labels)], config.problem_type == "multi_label_classification"
+
+
+def from_pretrained(auto: Any, source: str, **options: Any) -> Any:
+    """``auto.from_pretrained`` with its many errors as one line; never runs code that a checkpoint brings along."""
+    is_directory = Path(source).is_dir()
+    if not is_directory and (source.startswith((".", "/", "~")) or source.count("/") > 1 or Path(source).exists()):
+        raise StudentError(f"student {source!r} is not a directory: give a checkpoint directory, or a hub name")
+    try:
+        return auto.from_pretrained(source, trust_remote_code=False, **options)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        reason = one_line(error).split(". ")[0]
+        if is_directory:
+            raise StudentError(f"student {source!r} cannot be loaded as a text classifier: {reason}") from None
+        raise StudentError(
+            f"student {source!r} is neither a local directory nor can it be downloaded: give the path of a checkpoint "
+            f"directory, or check the name and the network ({reason})"
+        ) from None
+
+
+def load_tokenizer(source: str) -> Any:
+    """The fast tokenizer of a checkpoint.
+
+    Raises:
+        StudentError: there is none.
+    """
+    tokenizer = from_pretrained(AutoTokenizer, source)
+    if not tokenizer.is_fast:
+        raise StudentError(f"student {source!r} has no fast tokenizer (tokenizer.json): zsd needs one")
+    return tokenizer

@@ -1,0 +1,161 @@
+"""Encoder students: a small sequence classifier, cut from the teacher's own layers or taken from any checkpoint.
+
+``layers:N`` copies the teacher's embeddings, N of its layers and what lies between encoder and output layer, and puts
+a fresh K-way output layer on top (DistilBERT's initialization, Sanh et al. 2019): it needs no download.
+
+Legend: K labels, M layers of the teacher, N layers of the student.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from zsd.errors import StudentError
+from zsd.quiet import quiet_transformers
+from zsd.students.checkpoint import from_pretrained, load_tokenizer
+from zsd.students.spec import StudentSpec
+from zsd.teachers.nli import model_max_length
+
+
+def build_student(
+    spec: StudentSpec, *, teacher: str | Path | None, names: Sequence[str], multi_label: bool, seed: int
+) -> tuple[Any, Any]:
+    """An untrained student in float32 and its tokenizer.
+
+    Args:
+        spec: what to build.
+        teacher: checkpoint directory (or hub name) of the teacher; needed for ``layers:`` only.
+        names: K class names, in order; they become ``id2label``.
+        multi_label: sets ``problem_type``, so that a plain transformers pipeline applies sigmoid instead of softmax.
+        seed: the fresh weights depend on nothing else.
+
+    Returns:
+        ``(model, tokenizer)``; ``tokenizer.model_max_length`` is what the model really takes.
+
+    Raises:
+        StudentError: there is no such checkpoint, it is no encoder that can be cut into layers, or it has too few.
+    """
+    names = list(names)
+    head: dict[str, Any] = {
+        "num_labels": len(names),
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: k for k, name in enumerate(names)},
+        "problem_type": "multi_label_classification" if multi_label else "single_label_classification",
+    }
+    with quiet_transformers(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if spec.checkpoint is not None:
+            source = spec.checkpoint
+            model = _from_checkpoint(source, head, names)
+        elif teacher is not None:
+            source = str(teacher)
+            model = _from_layers(source, spec.layers or "half", head)
+        else:
+            raise StudentError("--student layers: needs the teacher's checkpoint to copy from, and none is given")
+        tokenizer = load_tokenizer(source)
+    if tokenizer.pad_token_id is None:
+        raise StudentError(f"student {source!r}: its tokenizer has no padding token; name another checkpoint")
+    tokenizer.model_max_length = model_max_length(tokenizer, model.config)
+    return model, tokenizer
+
+
+def choose_layers(total: int, wanted: int) -> list[int]:
+    """Which of the teacher's layers the student keeps: evenly spaced, the first always among them."""
+    return [i * total // wanted for i in range(wanted)]
+
+
+def _from_checkpoint(source: str, head: dict[str, Any], names: list[str]) -> Any:
+    own = from_pretrained(AutoConfig, source).id2label
+    model = from_pretrained(
+        AutoModelForSequenceClassification, source, ignore_mismatched_sizes=True, dtype=torch.float32, **head
+    )
+    if [own.get(k) for k in range(len(own))] != names:
+        _reset_output_layer(model, source)
+    return model
+
+
+def _from_layers(source: str, layers: int | Literal["half"], head: dict[str, Any]) -> Any:
+    teacher = from_pretrained(AutoModelForSequenceClassification, source, dtype=torch.float32)
+    path, total = _layer_list(teacher, source)
+    wanted = (total + 1) // 2 if layers == "half" else layers
+    if wanted > total:
+        raise StudentError(f"--student layers:{wanted}: teacher {source!r} has only {total} layers")
+    kept = choose_layers(total, wanted)
+    config = _smaller_config(teacher.config, kept, total, head)
+    model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
+    output = _output_layer(teacher, source)
+    fresh = {f"{output}.weight", f"{output}.bias"}
+    state = {name: tensor for name, tensor in _renumbered(teacher.state_dict(), path, kept) if name not in fresh}
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    if unexpected or not set(missing) <= fresh:
+        raise StudentError(
+            f"teacher {source!r} ({config.model_type}) cannot be cut into layers: {(unexpected or missing)[0]} does "
+            "not fit the smaller model; name a checkpoint with --student"
+        )
+    _reset_output_layer(model, source)
+    return model
+
+
+def _layer_list(model: Any, source: str) -> tuple[str, int]:
+    """Name and length of the one list of encoder layers."""
+    total = getattr(model.config, "num_hidden_layers", None)
+    found = [name for name, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m) == total]
+    if total is None or len(found) != 1 or model.config.is_encoder_decoder:
+        raise StudentError(
+            f"teacher {source!r} ({model.config.model_type}) is not a plain stack of encoder layers, so no student can "
+            "be cut from it: name a checkpoint with --student"
+        )
+    return found[0], int(total)
+
+
+def _smaller_config(config: Any, kept: list[int], total: int, head: dict[str, Any]) -> Any:
+    small = copy.deepcopy(config)
+    small.num_hidden_layers = len(kept)
+    layer_types = getattr(config, "layer_types", None)
+    if layer_types is not None and len(layer_types) == total:
+        small.layer_types = [layer_types[i] for i in kept]
+    for key, value in head.items():
+        setattr(small, key, value)
+    # Soft labels regularize by themselves: without dropout a CPU step is a sixth cheaper and held-out KL no worse.
+    for key, value in config.to_dict().items():
+        if "dropout" in key and isinstance(value, float):
+            setattr(small, key, 0.0)
+    return small
+
+
+def _renumbered(state: dict[str, torch.Tensor], path: str, kept: list[int]) -> Iterator[tuple[str, torch.Tensor]]:
+    """The teacher's tensors under the names they have in the student; those of layers not kept are left out."""
+    position = {layer: i for i, layer in enumerate(kept)}
+    for name, tensor in state.items():
+        if not name.startswith(f"{path}."):
+            yield name, tensor
+            continue
+        layer, _, rest = name[len(path) + 1 :].partition(".")
+        if int(layer) in position:
+            yield f"{path}.{position[int(layer)]}.{rest}", tensor
+
+
+def _output_layer(model: Any, source: str) -> str:
+    """Name of the linear layer that makes the logits: the last one outside the encoder."""
+    inside = f"{model.base_model_prefix}."
+    linear: list[str] = [n for n, m in model.named_modules() if isinstance(m, nn.Linear) and not n.startswith(inside)]
+    if not linear or model.get_submodule(linear[-1]).out_features != model.config.num_labels:
+        raise StudentError(
+            f"student {source!r} ({model.config.model_type}): cannot find the layer that makes its logits; "
+            "name another checkpoint with --student"
+        )
+    return linear[-1]
+
+
+def _reset_output_layer(model: Any, source: str) -> None:
+    layer = model.get_submodule(_output_layer(model, source))
+    nn.init.normal_(layer.weight, std=getattr(model.config, "initializer_range", 0.02))
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
