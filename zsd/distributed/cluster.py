@@ -177,7 +177,11 @@ def run_tasks(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]
     Raises:
         ZsdError: the first that a task raised, as it was raised.
     """
-    task = ray.remote(function)
+
+    def call(item: Any) -> Any:  # Ray takes plain functions only, and this one may be a partial
+        return function(item)
+
+    task = ray.remote(call)
     try:
         return list(ray.get([task.remote(item) for item in items]))
     except ray.exceptions.RayTaskError as error:
