@@ -1,5 +1,6 @@
 """`zsd label` on a real Ray cluster with the real bundled teacher."""
 
+import functools
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import pytest
 
 from tests.integration.conftest import label_config
 from zsd.assets import sample_path
+from zsd.distributed.cluster import run_tasks
 from zsd.distributed.label import label
 from zsd.engines import load_engine
 from zsd.engines.base import Placement
@@ -129,3 +131,7 @@ def _wait_for_part(folder: Path, driver: subprocess.Popen[bytes]) -> None:
         assert driver.poll() is None, "the driver ended before it could be killed"
         assert time.monotonic() < deadline, f"no part appeared in {folder}"
         time.sleep(0.02)
+
+
+def test_a_partial_runs_as_ray_tasks_and_results_come_in_order(cluster: None) -> None:
+    assert run_tasks(functools.partial(divmod, 7), [2, 3]) == [divmod(7, 2), divmod(7, 3)]
