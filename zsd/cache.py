@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +17,23 @@ def cache_directory() -> Path:
     if chosen:
         return Path(chosen)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zsd"
+
+
+def cached_file(kind: str, name: str, *content: object, make: Callable[[Path], None]) -> Path:
+    """A file of the cache, made on first use; not to be written to.
+
+    Args:
+        kind: folder of the cache.
+        name: of the file.
+        content: all that the file follows from, the versions of whatever makes it among them.
+        make: writes the file to the path it is given.
+    """
+    key = hashlib.blake2b("\0".join(map(str, content)).encode(), digest_size=16).hexdigest()
+    directory = cache_directory() / kind / key
+    if not (directory / name).is_file():
+        with new_directory(directory) as scratch:
+            make(scratch / name)
+    return directory / name
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from zsd.cache import cache_directory, new_directory
+from zsd.cache import cache_directory, cached_file, new_directory
 
 
 def test_the_place_is_chosen_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,3 +38,18 @@ def test_the_first_to_finish_wins(tmp_path: Path) -> None:
             (early / "by").write_text("early")
     assert (final / "by").read_text() == "early"
     assert list(tmp_path.iterdir()) == [final]
+
+
+def test_a_file_is_made_once_for_all_that_it_follows_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZSD_CACHE", str(tmp_path))
+    made: list[Path] = []
+
+    def make(file: Path) -> None:
+        file.write_text(str(len(made)))
+        made.append(file)
+
+    first = cached_file("kind", "a.txt", "teacher", 1, make=make)
+    assert first == cached_file("kind", "a.txt", "teacher", 1, make=make)
+    assert cached_file("kind", "a.txt", "teacher", 2, make=make) != first
+    assert cached_file("kind", "a.txt", "teacher1", make=make) != first
+    assert (len(made), first.read_text(), first.parents[1]) == (3, "0", tmp_path / "kind")

@@ -6,7 +6,6 @@ package's own, and so are the rows: every node makes the same file.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ import torch
 import transformers
 
 from zsd.assets import sample_path
-from zsd.cache import cache_directory, new_directory
+from zsd.cache import cached_file
 from zsd.compile.export import exported_onnx
 from zsd.compile.heldout import HeldOut, all_pairs
 from zsd.compile.integer import quantize_onnx
@@ -42,17 +41,12 @@ def bundled_int8(teacher: NLITeacher) -> Path:
         EngineError: ONNX Runtime is missing, or the int8 form does not agree with fp32.
         TeacherError: the weights cannot be loaded.
     """
-    versions = f"{torch.__version__}-{transformers.__version__}-{VERSION}"
-    key = hashlib.blake2b(f"{teacher.fingerprint}-{teacher.max_length}-{versions}".encode(), digest_size=16).hexdigest()
-    directory = cache_directory() / "int8" / key
-    if not (directory / FILE).is_file():
-        say(f"making the int8 form of {teacher.name}, once on this node")
-        with new_directory(directory) as scratch:
-            _make(teacher, scratch / FILE)
-    return directory / FILE
+    content = (teacher.fingerprint, teacher.max_length, torch.__version__, transformers.__version__, VERSION)
+    return cached_file("int8", FILE, *content, make=lambda file: _make(teacher, file))
 
 
 def _make(teacher: NLITeacher, file: Path) -> None:
+    say(f"making the int8 form of {teacher.name}, once on this node")
     lines = sample_path("corpus.txt").read_text(encoding="utf-8").splitlines()
     labels = LabelSet(names=read_label_file(sample_path("labels.txt")))
     threads = available_cpus()

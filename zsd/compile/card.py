@@ -47,21 +47,21 @@ def forms_table(figures: dict[str, Any]) -> str:
     lines = [f"{'':<20}{'rows/s':>9}{'agreement':>11}{'|delta p|':>11}"]
     for form in figures["forms"]:
         name = f"{form['engine']} {form['precision']}"
-        if "error" in form:
-            lines.append(f"{name:<20}{form['error']}")
-        else:
-            rest = f"{form['rows_per_second']:>9.1f}{form['agreement']:>11.1%}{form['delta_p']:>11.4f}"
-            lines.append(f"{name:<20}{rest}")
+        cells = zip(_cells(form), (9, 11, 11), strict=False)
+        lines.append(f"{name:<20}" + "".join(f"{cell:>{width}}" for cell, width in cells))
     return "\n".join(lines)
 
 
 def _markdown(forms: list[dict[str, Any]]) -> list[str]:
     lines = ["| engine | precision | rows/s here | agreement | mean \\|delta p\\| |", "|---|---|---|---|---|"]
     for form in forms:
-        head = f"| {form['engine']} | {form['precision']} "
-        if "error" in form:
-            lines.append(f"{head}| {form['error']} | | |")
-        else:
-            figures = f"{form['rows_per_second']:.1f} | {form['agreement']:.1%} | {form['delta_p']:.4f}"
-            lines.append(f"{head}| {figures} |")
+        cells = [form["engine"], form["precision"], *_cells(form)]
+        lines.append(f"| {' | '.join([*cells, '', ''][:5])} |")
     return lines
+
+
+def _cells(form: dict[str, Any]) -> list[str]:
+    """Rows/s, agreement and mean |delta p| of a form; of one that did not run, why."""
+    if "error" in form:
+        return [form["error"]]
+    return [f"{form['rows_per_second']:.1f}", f"{form['agreement']:.1%}", f"{form['delta_p']:.4f}"]

@@ -9,7 +9,6 @@ Legend: B pairs in a batch, L tokens.
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from pathlib import Path
 
@@ -19,7 +18,7 @@ import torch
 import transformers
 
 from zsd.batching import IntArray, PairSet, pair_layout
-from zsd.cache import cache_directory, new_directory
+from zsd.cache import cached_file
 from zsd.errors import EngineError
 from zsd.teachers.nli import NLITeacher
 from zsd.teachers.weights import input_names, load_weights
@@ -39,13 +38,8 @@ def exported_onnx(teacher: NLITeacher) -> Path:
         EngineError: this architecture does not export.
         TeacherError: the checkpoint's weights cannot be loaded.
     """
-    versions = f"{torch.__version__}-{transformers.__version__}-{OPSET}-{EXPORT_VERSION}"
-    key = hashlib.blake2b(f"{teacher.fingerprint}-{versions}".encode(), digest_size=16).hexdigest()
-    directory = cache_directory() / "onnx" / key
-    if not (directory / ONNX_FILE).is_file():
-        with new_directory(directory) as scratch:
-            export_onnx(teacher, scratch / ONNX_FILE)
-    return directory / ONNX_FILE
+    versions = (torch.__version__, transformers.__version__, OPSET, EXPORT_VERSION)
+    return cached_file("onnx", ONNX_FILE, teacher.fingerprint, *versions, make=lambda file: export_onnx(teacher, file))
 
 
 def export_onnx(teacher: NLITeacher, file: Path) -> None:

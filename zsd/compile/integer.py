@@ -7,7 +7,6 @@ fp32: everything int8 99.3%. Ranges are those of least squared error (`zsd.compi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
@@ -17,6 +16,7 @@ from zsd.batching import IntArray
 from zsd.compile.heldout import HeldOut
 from zsd.compile.onnx_session import OnnxSession
 from zsd.compile.quantize import Range, matrix_products, quantize
+from zsd.compile.quantized import Quantized
 from zsd.compile.ranges import measure_ranges
 from zsd.console import say
 from zsd.errors import EngineError
@@ -27,21 +27,6 @@ MOST_FLOAT = 0.5
 """Share of the products that may be put back to fp32; with more in fp32 there is nothing to gain."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Integer:
-    """An int8 ONNX model.
-
-    Attributes:
-        agreement: with fp32, on the rows that decided what stays in fp32.
-        integer: how many matrix products are integer.
-        left_out: names of those that are not.
-    """
-
-    agreement: float
-    integer: int
-    left_out: tuple[str, ...]
-
-
 def quantize_onnx(
     onnx_file: Path,
     calibration: Sequence[Mapping[str, IntArray]],
@@ -50,7 +35,7 @@ def quantize_onnx(
     *,
     min_agreement: float,
     threads: int,
-) -> Integer:
+) -> Quantized:
     """Write the int8 form of an fp32 ONNX model.
 
     Args:
@@ -87,7 +72,7 @@ def quantize_onnx(
         if agreement >= min_agreement:
             onnx.checker.check_model(model)
             onnx.save(model, str(file))
-            return Integer(agreement=agreement, integer=len(names) - count, left_out=tuple(left_out))
+            return Quantized(agreement=agreement, integer=len(names) - count, left_out=tuple(left_out))
     raise EngineError(
         f"int8 agrees with fp32 in at most {best:.1%} of the held-out rows, even with half of the matrix products in "
         f"fp32: lower --min-agreement (now {min_agreement:g}), give more --calibration-rows, or leave --int8 away"

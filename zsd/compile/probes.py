@@ -8,7 +8,6 @@ Legend: P probes, B rows of a shape, L tokens, C NLI classes.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ import torch
 import transformers
 
 from zsd.batching import FloatArray, IntArray, PairSet, pair_layout
-from zsd.cache import cache_directory, new_directory
+from zsd.cache import cached_file
 from zsd.errors import EngineError
 from zsd.teachers.nli import NLITeacher
 from zsd.teachers.weights import input_names, load_weights
@@ -84,13 +83,8 @@ def teacher_probes(teacher: NLITeacher) -> Probes:
     Raises:
         TeacherError: the checkpoint's weights cannot be loaded.
     """
-    versions = f"{torch.__version__}-{transformers.__version__}-{VERSION}"
-    key = hashlib.blake2b(f"{teacher.fingerprint}-{teacher.max_length}-{versions}".encode(), digest_size=16).hexdigest()
-    directory = cache_directory() / "probes" / key
-    if not (directory / FILE).is_file():
-        with new_directory(directory) as scratch:
-            _save(make_probes(teacher), scratch / FILE)
-    with np.load(directory / FILE) as stored:
+    content = (teacher.fingerprint, teacher.max_length, torch.__version__, transformers.__version__, VERSION)
+    with np.load(cached_file("probes", FILE, *content, make=lambda file: _save(make_probes(teacher), file))) as stored:
         inputs = {name: stored[name] for name in stored.files if name not in ("lengths", "logits")}
         return Probes(lengths=stored["lengths"], inputs=inputs, logits=stored["logits"])
 

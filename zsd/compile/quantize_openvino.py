@@ -27,26 +27,12 @@ import numpy as np
 
 from zsd.batching import FloatArray, IntArray
 from zsd.compile.openvino_core import openvino_core, precision_hint
+from zsd.compile.quantized import Quantized
 from zsd.errors import EngineError
 from zsd.telemetry import no_telemetry
 
 Run = Callable[[Mapping[str, IntArray]], FloatArray]
 """Named [B, L] inputs in, [B, C] logits out; any shape."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Quantized:
-    """What became of a model.
-
-    Attributes:
-        agreement: of the int8 model with fp32, as the caller measures it.
-        integer: products that are int8.
-        left_out: names of the products that stayed in floating point.
-    """
-
-    agreement: float
-    integer: int
-    left_out: tuple[str, ...]
 
 
 def quantize_openvino(
