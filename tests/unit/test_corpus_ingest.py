@@ -4,8 +4,10 @@ import gzip
 import io
 import json
 import pickle
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from zsd import storage
 from zsd.corpus import IngestResult, choose_partitions, find_id_conflicts, ingest_local, normalize_text
 from zsd.corpus import partitioned as partitioned_module
 from zsd.corpus.normalize import hash_texts
-from zsd.errors import ConfigError, CorpusError, OutputError
+from zsd.errors import ConfigError, CorpusError, OutputError, StoreError
 
 TEXTS = ["one", "two, with a comma", 'three "quoted"', "", "one", "  five\t", "sì, 六 🙂", "one", "eight"]
 KEPT = ["one", "two, with a comma", 'three "quoted"', "five", "sì, 六 🙂", "eight"]
@@ -196,6 +198,18 @@ def test_a_second_run_does_nothing(tmp_path: Path) -> None:
     assert snapshot(tmp_path) == before
     assert not (tmp_path / "out/corpus/_spill").exists()
     assert IngestResult.from_dict(json.loads(json.dumps(first.to_dict()))) == first
+
+
+@pytest.mark.parametrize("damaged", [b"", b"{", b"[]", b"{}", b"\xff\xfe", b'{"sources": 3}'])
+def test_a_damaged_record_is_named_and_the_corpus_can_be_made_again(tmp_path: Path, damaged: bytes) -> None:
+    (tmp_path / "a.txt").write_text("one\ntwo\n")
+    data, output = [str(tmp_path / "a.txt")], str(tmp_path / "out")
+    before = ingest_local(data, output, unit_rows=2)
+    (tmp_path / "out" / "corpus" / "ingest.json").write_bytes(damaged)
+    with pytest.raises(StoreError, match=r"ingest\.json: is damaged: delete the folder .*corpus and run"):
+        ingest_local(data, output, unit_rows=2)
+    shutil.rmtree(tmp_path / "out" / "corpus")
+    assert replace(ingest_local(data, output, unit_rows=2), seconds=0) == replace(before, seconds=0)
 
 
 def test_other_inputs_are_told_apart(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import json
 
 from zsd import storage
 from zsd.corpus.record import IngestResult, Inputs, differences
-from zsd.errors import OutputError
+from zsd.errors import OutputError, StoreError
 
 
 class IngestFolder:
@@ -33,16 +33,26 @@ class IngestFolder:
 
         Raises:
             OutputError: the folder holds an ingest of other inputs.
+            StoreError: its record is damaged.
         """
         if not storage.exists(self._record):
             return None
-        result = IngestResult.from_dict(json.loads(storage.read_bytes(self._record)))
+        result = self._read_record()
         changed = list(differences(result.inputs, asked))
         if changed:
             told = "; ".join(changed[:5]) + (f"; and {len(changed) - 5} more" if len(changed) > 5 else "")
             raise OutputError(f"{self.output}: holds another corpus: {told}: choose another --output")
         storage.delete_folder(self.spill)
         return result
+
+    def _read_record(self) -> IngestResult:
+        try:
+            return IngestResult.from_dict(json.loads(storage.read_bytes(self._record)))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise StoreError(
+                f"{self._record}: is damaged: delete the folder {self._corpus} and run the same command again; what is "
+                "labelled stays and counts"
+            ) from None
 
     def begin(self) -> None:
         """Make the spill folder; clear away what an interrupted ingest left.

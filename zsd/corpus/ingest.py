@@ -24,6 +24,7 @@ from zsd import storage
 from zsd.corpus.conflicts import write_id_conflicts
 from zsd.corpus.folder import IngestFolder
 from zsd.corpus.normalize import NORMALIZATION
+from zsd.corpus.progress import watched
 from zsd.corpus.record import IngestResult, Inputs
 from zsd.corpus.reduce import ID_IN_USE, ReduceResult, chunked, reduce_partition
 from zsd.corpus.sources import resolve_sources
@@ -83,7 +84,8 @@ def ingest_local(
     folder.begin()
     try:
         partitions = partitions or _partitions(inputs)
-        spills, reduced = _passes(inputs, folder, partitions, run)
+        with watched(folder.spill):
+            spills, reduced = _passes(inputs, folder, partitions, run)
         result = _result(inputs, spills, reduced, partitions, time.monotonic() - began)
     except InputError:
         folder.clear()

@@ -17,6 +17,7 @@ from zsd import storage
 from zsd.corpus.conflicts import first_of_each, read_id_conflicts
 from zsd.corpus.normalize import KEY_TYPE, ids_from_keys
 from zsd.corpus.partitioned import read_part
+from zsd.corpus.progress import SIFTED, Tally
 from zsd.corpus.rows import PREFIX_CHARS
 from zsd.corpus.spill import REJECTED_SCHEMA, SpillResult
 
@@ -88,7 +89,8 @@ def reduce_partition(
     shard = None
     if len(kept):
         shard = Shard(name=f"shard-{partition:05d}.parquet", rows=len(kept), row_groups=_sizes(len(kept), unit_rows))
-        units = chunked(_read_texts(part, index, kept), unit_rows)
+        tally = Tally(directory, f"{SIFTED}{partition:05d}")
+        units = chunked(tally.passed(_read_texts(part, index, kept)), unit_rows)
         storage.write_table_atomic(storage.join(output, "corpus", shard.name), units, schema=SHARD_SCHEMA)
     if len(duplicates):
         table = _duplicates_table(part, index, duplicates, originals)

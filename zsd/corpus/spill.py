@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from zsd import storage
 from zsd.corpus.normalize import KEY_TYPE, hash_texts
 from zsd.corpus.partitioned import PartitionedWriter
+from zsd.corpus.progress import READ, Tally
 from zsd.corpus.readers import read_rows
 from zsd.corpus.rows import Rejected, RowBatch
 from zsd.corpus.sources import Source
@@ -86,6 +87,7 @@ def spill(
     names = {kind: f"{kind}-{attempt}" for kind in ("spill", "ids", "reject")}
     schema = _TEXT_SCHEMA if id_column is None else _TEXT_SCHEMA_WITH_ID
     uris = {kind: storage.join(directory, name) for kind, name in names.items()}
+    tally = Tally(directory, f"{READ}{source_index:05d}")
     rows = chars = 0
     reasons: Counter[str] = Counter()
     with (
@@ -100,6 +102,7 @@ def spill(
                 ids.add(_id_table(table))
             rejects.add(batch.rejected)
             rows += len(batch)
+            tally.add(len(batch))
             chars += pc.sum(pc.utf8_length(batch.texts)).as_py() or 0
             reasons.update(rejected.reason for rejected in batch.rejected)
     return SpillResult(
