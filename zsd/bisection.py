@@ -8,7 +8,10 @@ something else. A failure that needs several rows together is found as no row at
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from typing import TypeVar
 
+R = TypeVar("R")
 Range = tuple[int, int]
 """Rows ``start`` to ``stop - 1`` of a unit."""
 
@@ -46,3 +49,37 @@ class Bisection:
             return
         middle = (start + stop) // 2
         self._suspects.extendleft([(middle, stop), (start, middle)])
+
+
+def without_bad(texts: list[str], run: Callable[[list[str]], R], *, share: float) -> tuple[R, list[str]]:
+    """Do something with all texts, or, where that fails, with all but those that make it fail by themselves.
+
+    Args:
+        texts: what to run on.
+        run: what to do; it may be done with any of the texts, any number of times.
+        share: of the texts, that may be left out.
+
+    Returns:
+        what `run` returned, and the texts it was done with.
+
+    Raises:
+        Exception: what `run` raised, where no text or too many are to blame.
+    """
+    try:
+        return run(texts), texts
+    except Exception:  # whatever a model or a tokenizer raises on rows it does not master
+        hunt = Bisection(len(texts))
+        while (suspects := hunt.next()) is not None and len(hunt.bad) <= share * len(texts):
+            hunt.report(_failure(run, texts[slice(*suspects)]))
+        if not 0 < len(hunt.bad) <= share * len(texts):
+            raise
+    good = [text for n, text in enumerate(texts) if n not in hunt.bad]
+    return run(good), good
+
+
+def _failure(run: Callable[[list[str]], object], texts: list[str]) -> str | None:
+    try:
+        run(texts)
+    except Exception as error:  # see `without_bad`
+        return f"{type(error).__name__}: {error}"
+    return None

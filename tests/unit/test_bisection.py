@@ -1,7 +1,8 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zsd.bisection import Bisection
+from zsd.bisection import Bisection, without_bad
 
 
 def search(rows: int, bad: set[int]) -> tuple[dict[int, str], int]:
@@ -41,3 +42,21 @@ def test_a_row_whose_worker_died_once_is_not_accused() -> None:
         bisection.report("worker died" if dies or asked in [(0, 8), (4, 8), (4, 6)] else None)
     assert died
     assert bisection.bad == {}
+
+
+def test_bad_texts_are_left_out_and_a_fault_that_is_not_theirs_is_raised() -> None:
+    texts = [f"text {n}" for n in range(50)]
+
+    def run(some: list[str], bad: set[str]) -> int:
+        if bad & set(some):
+            raise KeyError("labels")
+        return len(some)
+
+    assert without_bad(texts, lambda some: run(some, set()), share=0.1) == (50, texts)
+    done, good = without_bad(texts, lambda some: run(some, {"text 3", "text 40"}), share=0.1)
+    assert (done, good) == (48, [text for text in texts if text not in ("text 3", "text 40")])
+    for bad in (set(texts), set(texts[:6])):
+        with pytest.raises(KeyError):
+            without_bad(texts, lambda some, bad=bad: run(some, bad), share=0.1)
+    with pytest.raises(KeyError):  # two texts that fail only together: none is to blame
+        without_bad(texts, lambda some: run(some, {"text 3"}) if "text 40" in some else len(some), share=0.1)

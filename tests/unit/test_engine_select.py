@@ -12,6 +12,7 @@ from zsd.batching import PairSet, pair_layout
 from zsd.buckets import LengthSample
 from zsd.engines import select
 from zsd.engines.base import Placement
+from zsd.engines.on_trial import OnTrial
 from zsd.engines.registry import combinations
 from zsd.engines.select import LIKELY, LOADING, NOT_WORTH, REFERENCE, SAMPLE_ROWS, choose_engine, trial_rows
 from zsd.engines.trial import Trial
@@ -271,3 +272,79 @@ def test_int8_is_a_candidate_where_the_teacher_has_the_engines_form(teacher: NLI
         now = {name for name, precision in select.candidates(compiled, Placement()) if precision == "int8"}
         assert now - before == engines
         assert not [name for name in select.candidates(compiled, Placement(device="cuda")) if name[1] == "int8"]
+
+
+def test_rows_that_the_reference_fails_on_are_left_out_of_the_sample(
+    teacher: NLITeacher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer_of = select.load_scorer
+
+    def load(*asked: Any, **options: Any) -> Any:
+        scorer = scorer_of(*asked, **options)
+        prepare = scorer.prepare
+
+        def fails_on_some(texts: list[str]) -> Any:
+            if bad & set(texts):
+                raise KeyError("labels")
+            return prepare(texts)
+
+        monkeypatch.setattr(scorer, "prepare", fails_on_some)
+        return scorer
+
+    monkeypatch.setattr(select, "load_scorer", load)
+    bad = {TEXTS[0], TEXTS[77]}
+    _, scorer, trials = choose(monkeypatch, teacher, {TORCH: (3.0, 0.0), BF16: (1.0, 0.0)})
+    assert (scorer.engine.precision, trials[BF16].verdict) == ("bf16", "chosen")
+    assert trials[TORCH].rows == trials[BF16].rows == SAMPLE_ROWS - 2
+    bad = set(TEXTS)
+    with pytest.raises(KeyError):
+        choose(monkeypatch, teacher, {TORCH: (3.0, 0.0), BF16: (1.0, 0.0)})
+
+
+class Dies(BaseException):
+    """The process ends: nothing may catch it."""
+
+
+def test_an_engine_that_kills_its_process_is_not_tried_again(
+    teacher: NLITeacher, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = str(tmp_path / "trial.json")
+    int8 = ("deepsparse", "int8")
+    behaviour: dict[tuple[str, str], Any] = {
+        TORCH: (3.0, 0.0),
+        int8: (0.1, 0.0),
+        DEEPSPARSE: (0.5, 0.0),
+        BF16: (1.0, 0.0),
+    }
+
+    def load_engine(self: Lab, name: str, *rest: Any) -> Any:
+        if name == "deepsparse":
+            raise Dies
+        return load(self, name, *rest)
+
+    load = Lab.load_engine
+    monkeypatch.setattr(Lab, "load_engine", load_engine)
+    with pytest.raises(Dies):
+        choose(monkeypatch, teacher, behaviour, on_trial=OnTrial(file, "run 1"))
+    _, scorer, trials = choose(monkeypatch, teacher, behaviour, on_trial=OnTrial(file, "run 1"))
+    assert (scorer.engine.name, scorer.engine.precision) == BF16
+    assert trials[int8].verdict == "its process died while it was on trial"
+    assert trials[DEEPSPARSE].verdict == "not tried: another precision of this engine killed its process"
+    assert not Path(file).exists()
+
+
+def test_nobody_is_accused_where_the_whole_job_was_killed(tmp_path: Path) -> None:
+    file = str(tmp_path / "trial.json")
+    OnTrial(file, "run 1").begin(BF16)
+    assert OnTrial(file, "run 2").crashed == ()
+    assert OnTrial(file, "run 1").crashed == (BF16,)
+
+
+def test_torch_is_taken_untried_where_the_reference_killed_its_process(
+    teacher: NLITeacher, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = str(tmp_path / "trial.json")
+    OnTrial(file, "run 1").begin(REFERENCE)
+    _, scorer, trials = choose(monkeypatch, teacher, {TORCH: (3.0, 0.0)}, on_trial=OnTrial(file, "run 1"))
+    assert (scorer.engine.name, scorer.engine.precision) == TORCH
+    assert "a process died" in trials[TORCH].verdict

@@ -17,19 +17,21 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from zsd.bisection import without_bad
 from zsd.buckets import LengthSample
 from zsd.compile.compiled import compiled_file
 from zsd.compile.openvino_core import INT8_IR
 from zsd.engines import load_engine
 from zsd.engines.base import Placement
 from zsd.engines.model_file import INT8_ONNX
+from zsd.engines.on_trial import OnTrial
 from zsd.engines.registry import combinations
 from zsd.engines.trial import BoolArray, Trial, disagreement, not_run, outcome, rows_in_bins, timed, warm_up
 from zsd.errors import EngineError
 from zsd.labels import LabelSet
 from zsd.storage import first_line
 from zsd.teachers.nli import NLITeacher
-from zsd.teachers.scoring import Scorer
+from zsd.teachers.scoring import Prepared, Scorer, Scores
 
 REFERENCE = ("torch", "fp32")
 
@@ -41,6 +43,9 @@ REFERENCE_SHARE = 0.1
 
 TRIAL_SHARE = 0.3
 """Most of the reference's time for the job that all trials together take, its own pass among them."""
+
+BAD_SHARE = 0.1
+"""Most of the sample rows that torch fp32 may fail on; where it fails on more, it is not the rows."""
 
 WORTH_SHARE = 0.25
 """Most of the best engine's time for the job that one more candidate may cost: if it is a third faster, that pays."""
@@ -66,6 +71,9 @@ LOADING = {"torch": (3.0, 0.0), "onnxruntime": (6.0, 0.0), "openvino": (6.0, 0.4
 teacher on two cores, with a few seconds for the ONNX export, which may lie in the cache."""
 
 UNTRIED = "chosen untried: the job is too small for a trial to pay"
+UNTRIED_AFTER_CRASH = "chosen untried: a process died while it scored sample rows with torch fp32"
+NOT_AFTER_CRASH = "not tried: another precision of this engine killed its process"
+CRASHED = "its process died while it was on trial"
 NOT_WORTH = "not tried: would cost more than it could save"
 SLOWER = "slower"
 ADMITTED = "admitted"
@@ -125,10 +133,13 @@ def choose_engine(
     min_agreement: float = 0.99,
     lengths: LengthSample,
     long_text: str = "truncate",
+    on_trial: OnTrial | None = None,
 ) -> tuple[Scorer, list[Trial]]:
     """Time every candidate that is worth it on the same real rows and keep the fastest that agrees.
 
-    A job too small for a trial (`trial_rows`) gets torch at once, in fp32 unless a precision is asked for.
+    A job too small for a trial (`trial_rows`) gets torch at once, in fp32 unless a precision is asked for. Sample rows
+    that torch fp32 fails on are left out of the sample. An engine that killed a process in a trial is not tried again;
+    where that was torch fp32, a row may be to blame, and torch is taken untried.
 
     Args:
         teacher: what is run.
@@ -140,6 +151,7 @@ def choose_engine(
         min_agreement: least share of rows with the same outcome as torch fp32.
         lengths: of the job's pairs; the rows of every bucket that suits it must agree, whatever the engine.
         long_text: see `Scorer`.
+        on_trial: what earlier processes died of, and where to say what this one tries.
 
     Returns:
         the chosen engine, loaded and warm, and a `Trial` for every candidate.
@@ -147,21 +159,33 @@ def choose_engine(
     Raises:
         EngineError: torch fp32 cannot run, or no candidate of the asked precision agrees.
     """
-    rows = trial_rows(available=len(texts), pairs=pairs, labels=len(labels), min_agreement=min_agreement)
-    if rows == 0:
+    rows = trial_rows(available=len(texts), pairs=pairs, labels=len(labels.hypotheses), min_agreement=min_agreement)
+    crashed = on_trial.crashed if on_trial else ()
+    if rows == 0 or REFERENCE in crashed:
         precision = precision or "fp32"
         scorer = load_scorer("torch", precision, teacher, labels, placement, lengths=lengths, long_text=long_text)
-        return scorer, [not_run("torch", precision, UNTRIED)]
+        return scorer, [not_run("torch", precision, UNTRIED_AFTER_CRASH if REFERENCE in crashed else UNTRIED)]
 
     def load(name: str, precision: str) -> Scorer:
         return load_scorer(name, precision, teacher, labels, placement, lengths=lengths, long_text=long_text)
 
     sample = list(texts[:: len(texts) // rows])[:rows]
     tried = [one for one in candidates(teacher, placement) if precision in (None, one[1])]
-    contest = _Contest(load, sample, lengths.buckets(), job_rows=pairs / len(labels), least=min_agreement)
+    contest = _Contest(load, sample, lengths.buckets(), job_rows=pairs / len(labels.hypotheses), least=min_agreement)
+    begin = on_trial.begin if on_trial else lambda candidate: None
+    begin(REFERENCE)
     contest.run_reference(may_win=precision in (None, REFERENCE[1]))
+    guilty = {name for name, _ in crashed}
     for name, candidate in tried:
+        if name in guilty:
+            contest.trials.append(
+                not_run(name, candidate, CRASHED if (name, candidate) in crashed else NOT_AFTER_CRASH)
+            )
+            continue
+        begin((name, candidate))
         contest.run(name, candidate)
+    if on_trial:
+        on_trial.over()
     if contest.best is None:
         raise EngineError(
             f"no engine of precision {precision} reaches --min-agreement {min_agreement} with torch fp32: lower it, or "
@@ -186,7 +210,7 @@ class _Contest:
         self.sample = sample
         self.bins = bins
         self.least = least
-        self.passes = job_rows / len(sample)
+        self.job_rows = job_rows
         self.trials: list[Trial] = []
         self.best: Scorer | None = None
         self.best_seconds = math.inf
@@ -195,11 +219,16 @@ class _Contest:
     def run_reference(self, *, may_win: bool) -> None:
         """Score the sample with torch fp32; where it may not win, it is only compared with."""
         scorer = self.load(*REFERENCE)
-        prepared = scorer.prepare(self.sample)
+
+        def score(texts: list[str]) -> tuple[Prepared, Scores, float, float]:
+            prepared = scorer.prepare(texts)
+            warm_up(scorer, prepared)
+            loading = time.perf_counter() - self.started
+            return prepared, *timed(scorer, prepared, within=math.inf), loading
+
+        (prepared, scores, seconds, loading), self.sample = without_bad(self.sample, score, share=BAD_SHARE)
         self.inside_NB = rows_in_bins(prepared.pairs, self.bins)
-        warm_up(scorer, prepared)
-        loading = time.perf_counter() - self.started
-        scores, seconds = timed(scorer, prepared, within=math.inf)
+        self.passes = self.job_rows / len(self.sample)
         self.outcome_NK = outcome(scores, multi_label=scorer.labels.multi_label)
         self.most_seconds = TRIAL_SHARE * self.passes * seconds
         self._judge(scorer, self.outcome_NK, seconds, loading, None if may_win else "reference")
