@@ -13,6 +13,7 @@ ORDER = (
     *(
         "errors",
         "redaction",
+        "pickled",
         "cache",
         "assets",
         "console",
@@ -26,6 +27,7 @@ ORDER = (
     *(
         "labels",
         "engines.registry",
+        "distill_config",
         "config",
         "compile_config",
         "job_file",
@@ -35,7 +37,7 @@ ORDER = (
         "shard_writer",
         "unit_rows",
     ),
-    *("output", "monitor", "manifest", "compaction", "verify", "bisection", "backlog", "attempts"),
+    *("output", "monitor", "manifest", "rejected", "compaction", "verify", "bisection", "backlog", "attempts"),
     *(
         "ahead",
         "ragged",
@@ -66,10 +68,13 @@ ORDER = (
         "evaluation",
         "gold",
         "training_data",
+        "training_rows",
+        "row_weights",
+        "self_training",
         "students",
         "predicting",
     ),
-    *("training", "training_flags", "evaluate", "benchmark", "report", "distributed", "cli"),
+    *("training", "training_job", "training_plan", "training_flags", "evaluate", "benchmark", "report", "distributed", "cli"),
 )
 """Rooms from the bottom up: a module imports from its own room and from those before it. `teachers` and `engines` are
 two rooms that meet twice: an engine loads what `teachers.nli` describes, `teachers.scoring` calls any engine, and

@@ -46,3 +46,18 @@ def test_gpu_actors_only_unless_both_are_asked_for(monkeypatch: pytest.MonkeyPat
     assert (both.cpu_actors, both.gpu_actors) == (2, 2)
     with pytest.raises(ConfigError, match="4 CPUs and 8 GPUs"):
         pool_size(cpu_actors=3, gpu_actors=2, cpus_per_actor=1, units=100)
+
+
+def test_a_cluster_that_may_grow_is_asked_for_what_it_does_not_have_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    for now in ((), ((0, 0),), ((2, 0),)):
+        nodes(monkeypatch, *now)
+        size = pool_size(cpu_actors=3, gpu_actors=1, cpus_per_actor=2, units=100, may_grow=True)
+        assert (size.cpu_actors, size.gpu_actors, size.cpus_per_actor) == (3, 1, 2)
+        with pytest.raises(ConfigError, match="3 CPU actors of 2 CPUs and 1 GPU actors"):
+            pool_size(cpu_actors=3, gpu_actors=1, cpus_per_actor=2, units=100)
+
+
+def test_nothing_is_guessed_where_there_is_no_node_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes(monkeypatch, (0, 0))
+    with pytest.raises(ConfigError, match="no node of the cluster has a CPU yet"):
+        pool_size(cpu_actors=None, gpu_actors=None, cpus_per_actor=None, units=100, may_grow=True)

@@ -64,6 +64,23 @@ def connect(address: str | None) -> None:
                 f"no Ray cluster at {address!r} ({reason}): check --ray-address or $RAY_ADDRESS"
             ) from None
     logging.getLogger("ray").setLevel(logging.ERROR)
+    _silence_raylet()
+
+
+def _silence_raylet() -> None:
+    """Drop what raylets publish of every process that ends, a thousand characters on standard output each time.
+
+    Ray has no switch for it; `zsd.distributed.pool` says in a line which actor died, and why.
+    """
+    from ray._private import worker
+
+    shown = worker.print_to_stdstream
+
+    def print_others(data: dict[str, Any], *rest: Any, **named: Any) -> None:
+        if data.get("pid") != "raylet":
+            shown(data, *rest, **named)
+
+    worker.print_to_stdstream = print_others
 
 
 @contextmanager
@@ -121,23 +138,39 @@ class PoolSize:
         return self.cpu_actors + self.gpu_actors
 
 
-def pool_size(*, cpu_actors: int | None, gpu_actors: int | None, cpus_per_actor: int | None, units: int) -> PoolSize:
+def pool_size(
+    *, cpu_actors: int | None, gpu_actors: int | None, cpus_per_actor: int | None, units: int, may_grow: bool = False
+) -> PoolSize:
     """Fill in what was not asked for from what the cluster has; never more actors than units.
 
     GPU actors where the cluster has GPUs, CPU actors where it has none, both where both are asked for. A GPU actor
     also takes one CPU, to tokenize.
 
+    Args:
+        cpu_actors: how many; None: what fits.
+        gpu_actors: how many; None: what fits.
+        cpus_per_actor: processor threads of a CPU actor; None: up to 4.
+        units: pieces that the work can be cut into.
+        may_grow: nodes may join the cluster (an autoscaler, or somebody, starts them): more than it has now may be
+            asked for, and the actors without a place wait for one.
+
     Raises:
-        ConfigError: more was asked for than the cluster has.
+        ConfigError: more was asked for than the cluster has, or nothing in particular where it has no CPU.
     """
     nodes = _nodes()
-    cpus, gpus = (sum(column) for column in zip(*nodes, strict=True))
-    node_cpus = max(cpus for cpus, _ in nodes)
+    cpus, gpus = (sum(column) for column in zip((0, 0), *nodes, strict=True))
+    node_cpus = max((cpus for cpus, _ in nodes), default=0)
     threads = cpus_per_actor or max(1, min(4, node_cpus))
     wanted_gpu = min(gpus, cpus) if gpu_actors is None else gpu_actors
-    default_cpu = 0 if wanted_gpu else max(1, sum(cpus // threads for cpus, _ in nodes))
+    default_cpu = 0 if wanted_gpu or not cpus else max(1, sum(cpus // threads for cpus, _ in nodes))
     wanted_cpu = default_cpu if cpu_actors is None else cpu_actors
-    if wanted_gpu > gpus or wanted_gpu + wanted_cpu * threads > cpus or threads > node_cpus:
+    if not wanted_gpu + wanted_cpu:
+        raise ConfigError(
+            "no node of the cluster has a CPU yet: say how many actors its autoscaler shall make room for, with "
+            "--cpu-actors N --cpus-per-actor M or --gpu-actors N"
+        )
+    lacking = wanted_gpu > gpus or wanted_gpu + wanted_cpu * threads > cpus or threads > node_cpus
+    if lacking and not may_grow:
         raise ConfigError(
             f"{wanted_cpu} CPU actors of {threads} CPUs and {wanted_gpu} GPU actors of 1 GPU and 1 CPU were asked for, "
             f"the cluster has {cpus} CPUs and {gpus} GPUs: lower --cpu-actors, --cpus-per-actor or --gpu-actors"
@@ -169,6 +202,11 @@ def _nodes() -> list[tuple[int, int]]:
     """CPUs and GPUs of every node that is alive."""
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return [(int(has.get("CPU", 0)), int(has.get("GPU", 0))) for has in alive]
+
+
+def may_grow(address: str | None) -> bool:
+    """Whether nodes may join the cluster of a job: not the one that the job started for itself."""
+    return bool(address or os.environ.get("RAY_ADDRESS"))
 
 
 def run_tasks(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:

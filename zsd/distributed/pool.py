@@ -7,130 +7,34 @@ ever, and cannot cut the next block to the speed of who asks for it.
 from __future__ import annotations
 
 import logging
-import os
-import socket
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import ray
-from ray.util.metrics import Counter
 
 from zsd import errors
 from zsd.attempts import Attempts, Piece
 from zsd.console import say
-from zsd.distributed.cluster import PoolSize, actor_kind, placement_here
+from zsd.distributed.cluster import PoolSize
+from zsd.distributed.unit_actor import Outcome, UnitActor, UnitWorker
 from zsd.engines.base import Placement
 from zsd.errors import EngineError, ZsdError
 from zsd.shards import UnitRecord
-from zsd.storage import first_line
-from zsd.unit_rows import Skip
-from zsd.units import Unit
 
-LOAD_ATTEMPTS = 3
-"""Times in a row that an actor of a kind may die while it loads the model."""
+LOAD_ATTEMPTS = 5
+"""Times in a row that actors of a kind may die while they load the model: each of four engines may kill its process in
+a trial of ``--engine auto`` once, and is left out of the next."""
 
 IN_FLIGHT = 2
 """Pieces with an actor at a time: while one is in the engine, another thread reads and tokenizes the next. Where rows
 are under suspicion it is one: of two that an actor dies with, nobody could say which was to blame."""
 
 WAIT_SECONDS = 1.0
-NO_ACTOR_SECONDS = 60.0
-"""Seconds without any actor after which a line says what is waited for."""
-
-
-class UnitWorker(Protocol):
-    """Reads a unit, runs the model, commits the shard. `IN_FLIGHT` threads may call it at the same time."""
-
-    def __call__(self, unit: Unit, *, worker: str, skip: Skip = ()) -> UnitRecord:
-        """Do a unit but for some of its rows; `worker` says who did it."""
-        ...
-
-    def probe(self, unit: Unit, *, start: int, stop: int, skip: Skip = ()) -> None:
-        """Run the model on some rows of a unit, and commit nothing."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What came of a piece, as it travels from actor to driver.
-
-    Attributes:
-        record: of a unit that was committed.
-        refused: name of the `ZsdError` that ends the job, and its message.
-        failed: why the model could not do these rows.
-        storage: why they could not be read or written.
-    """
-
-    record: UnitRecord | None = None
-    refused: tuple[str, str] | None = None
-    failed: str | None = None
-    storage: str | None = None
-
-
-class _UnitActor:
-    """Ray's side of a `UnitWorker`: tells it where it is, hands it pieces, sends back what came of them.
-
-    A refusal (`ZsdError`) travels as data, from the constructor too: Ray would turn it into a page of text.
-    """
-
-    def __init__(self, make: Callable[[Placement], UnitWorker], job: str) -> None:
-        _quiet()
-        kind = actor_kind()
-        self.name = f"{kind} {socket.gethostname()} {os.getpid()}"
-        self.refusal: Outcome | None = None
-        self.counters = _Counters(job, kind)
-        try:
-            self.worker = make(placement_here())
-        except ZsdError as error:
-            self.refusal = Outcome(refused=(type(error).__name__, str(error)))
-        except Exception as error:  # whatever a library raises while it loads a model
-            told = f"the {kind} actor cannot load the model: {type(error).__name__}: {first_line(error)}"
-            self.refusal = Outcome(refused=("EngineError", told))
-
-    def ready(self) -> tuple[str, Outcome | None]:
-        """Who this is, and why it cannot work."""
-        return self.name, self.refusal
-
-    def run(self, piece: Piece) -> Outcome:
-        """Do a piece."""
-        try:
-            if piece.probe is not None:
-                start, stop = piece.probe
-                self.worker.probe(piece.unit, start=start, stop=stop, skip=piece.skip)
-                return Outcome()
-            record = self.worker(piece.unit, worker=self.name, skip=piece.skip)
-        except EngineError as error:  # these rows, perhaps: a logit that is not finite
-            return Outcome(failed=str(error))
-        except ZsdError as error:
-            return Outcome(refused=(type(error).__name__, str(error)))
-        except OSError as error:
-            return Outcome(storage=first_line(error))
-        except Exception as error:  # whatever a model or a tokenizer raises on rows it does not master
-            return Outcome(failed=f"{type(error).__name__}: {first_line(error)}")
-        self.counters.add(record)
-        return Outcome(record=record)
-
-
-class _Counters:
-    """What this actor did, as Ray metrics: rows, pairs, tokens, rejected rows."""
-
-    def __init__(self, job: str, kind: str) -> None:
-        self._tags = {"job": job, "actor": kind}
-        keys = ("job", "actor", "engine")
-        about = {
-            "rows": "rows committed",
-            "pairs": "premise/hypothesis pairs run",
-            "tokens": "tokens run, padding not counted",
-            "rejected": "rows that the model failed on",
-        }
-        self._counters = {name: Counter(f"zsd_{name}", text, tag_keys=keys) for name, text in about.items()}
-
-    def add(self, record: UnitRecord) -> None:
-        for name, counter in self._counters.items():
-            if getattr(record, name):
-                counter.inc(getattr(record, name), {**self._tags, "engine": f"{record.engine} {record.precision}"})
+WAITING_SECONDS = 60.0
+"""Seconds after which a line says that actors are waited for, and again until there is one."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -175,7 +79,7 @@ class _Pool:
     def _start(self, kind: str) -> _Slot:
         needs = {"num_gpus": 1, "num_cpus": 1} if kind == "gpu" else {"num_cpus": self.size.cpus_per_actor}
         options = {"max_restarts": 0, "max_concurrency": IN_FLIGHT, **needs}
-        handle = ray.remote(_UnitActor).options(**options).remote(self.make_worker, self.job)
+        handle = ray.remote(UnitActor).options(**options).remote(self.make_worker, self.job)
         return _Slot(kind=kind, handle=handle, loading=handle.ready.remote())
 
     def hand_out(self, attempts: Attempts) -> None:
@@ -221,14 +125,16 @@ class _Pool:
         """Start another actor for one that died; what it was doing has failed."""
         ray.kill(slot.handle)
         self.slots[self.slots.index(slot)] = self._start(slot.kind)
+        why = _why(error)
+        say(f"{self.job}: {slot.name or f'a {slot.kind} actor'} died: {why}: another takes its place")
         if slot.name is not None:
-            died = Outcome(failed=f"the {slot.kind} actor died, perhaps for memory ({type(error).__name__})")
+            died = Outcome(failed=f"the {slot.kind} actor died: {why}")
             return [_Answer(piece=piece, worker=slot.name, outcome=died) for piece in slot.pieces.values()]
         self.died_loading[slot.kind] = self.died_loading.get(slot.kind, 0) + 1
         if self.died_loading[slot.kind] >= LOAD_ATTEMPTS:
             raise EngineError(
-                f"a {slot.kind} actor died {LOAD_ATTEMPTS} times while it loaded the model, perhaps for memory: use "
-                "fewer actors, or a smaller model"
+                f"a {slot.kind} actor died {LOAD_ATTEMPTS} times while it loaded the model, the last time because "
+                f"{why}: use fewer actors, or a smaller model"
             )
         return []
 
@@ -236,6 +142,39 @@ class _Pool:
         """End the actors; what they have committed stays."""
         for slot in self.slots:
             ray.kill(slot.handle)
+
+
+@dataclass(kw_only=True)
+class _Waiting:
+    """Says that actors are waited for: a cluster may be full, or about to grow."""
+
+    job: str
+    since: float = field(default_factory=time.monotonic)
+    told: bool = False
+
+    def look(self, slots: list[_Slot]) -> None:
+        """Say so where it has lasted: once while some actors work, again and again while none does."""
+        ready, now = sum(slot.name is not None for slot in slots), time.monotonic()
+        if ready == len(slots):
+            self.since, self.told = now, False
+        elif now - self.since > WAITING_SECONDS and not (ready and self.told):
+            self.since, self.told = now, True
+            has, free = ray.cluster_resources(), ray.available_resources()
+            room = " and ".join(f"{free.get(name, 0):.0f} of {has.get(name, 0):.0f} {name}s" for name in ("CPU", "GPU"))
+            say(
+                f"{self.job}: {ready} of {len(slots)} actors are at work; the others wait for room in the cluster "
+                f"({room} are free) or load the model"
+            )
+
+
+def _why(error: BaseException) -> str:
+    """What Ray says of an actor's death, in a few words."""
+    text = str(error)
+    if re.search("OUT_OF_MEMORY|low on memory", text):
+        return "its node had too little memory"
+    if re.search("node (has )?died|node was terminated", text):
+        return "its node died"
+    return "its process ended, perhaps killed for memory"
 
 
 def own(refused: Outcome) -> ZsdError:
@@ -254,7 +193,7 @@ def run_units(
     Args:
         attempts: what is to do; it also decides what a failure leads to.
         make_worker: picklable; called once in every actor.
-        size: the pool; it must fit the cluster.
+        size: the pool; actors for which the cluster has no room join when it has.
         job: ``label`` or ``predict``, for the metrics.
 
     Raises:
@@ -263,14 +202,12 @@ def run_units(
     logging.getLogger("ray").setLevel(logging.ERROR)
     pool = _Pool(make_worker=make_worker, size=size, job=job)
     pool.start()
-    started, told = time.monotonic(), False
+    waiting = _Waiting(job=job)
     try:
         while attempts:
             pool.hand_out(attempts)
             answers = pool.wait()
-            if not told and time.monotonic() - started > NO_ACTOR_SECONDS and not any(s.name for s in pool.slots):
-                say(f"{job}: waiting for the cluster to start an actor, or for one to load the model")
-                told = True
+            waiting.look(pool.slots)
             yield from [_settle(attempts, answer) for answer in answers] or [None]
     finally:
         pool.close()
@@ -287,10 +224,3 @@ def _settle(attempts: Attempts, answer: _Answer) -> UnitRecord | None:
     else:
         attempts.succeeded(piece, answer.worker, outcome.record.seconds if outcome.record else 0.0)
     return outcome.record
-
-
-def _quiet() -> None:
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()

@@ -13,27 +13,25 @@ from zsd.compaction import merge, plan_merges
 from zsd.config import CorpusConfig
 from zsd.console import say
 from zsd.corpus import IngestResult, Shard, ingest_local, resolve_sources
-from zsd.distributed.cluster import connect, pool_size, run_tasks
-from zsd.distributed.pool import UnitWorker, run_units
+from zsd.distributed.cluster import connect, may_grow, pool_size, run_tasks
+from zsd.distributed.pool import run_units
+from zsd.distributed.unit_actor import UnitWorker
 from zsd.engines.base import Placement
 from zsd.engines.choice import choice_lines, read_choices
-from zsd.errors import CorpusError, StoreError, ZsdError
+from zsd.errors import StoreError, ZsdError
 from zsd.known_rows import Reused
 from zsd.manifest import make_manifest
 from zsd.monitor import Monitor
 from zsd.output import claim
+from zsd.rejected import forget_rejected, most_rejected
 from zsd.shards import MANIFEST, StoredFile, UnitRecord, describe_file, read_json, write_json
-from zsd.units import Coverage, Unit, coverage, parse_part
+from zsd.units import Coverage, Unit, coverage
 
 INGEST_HERE_BYTES = 32 << 20
 """Corpora up to this size are read in the driver: starting Ray tasks would take longer."""
 
 TASKS_FROM = 64
 """Files from which on they are read and merged by Ray tasks and not in the driver."""
-
-REJECTED_SHARE = 0.1
-REJECTED_ALWAYS = 20
-"""Rows that the model may fail on where the user did not say: this share of them, and a few in any case."""
 
 WorkerMaker = Callable[[Placement], UnitWorker]
 
@@ -119,7 +117,7 @@ def _run_store_job(
     except ZsdError as error:
         monitor.end("failed", str(error))
         raise
-    _forget_rejected(config.output, files)
+    forget_rejected(config.output, files)
     records = [record for file in files for record in file.records]
     manifest = make_manifest(
         job=job,
@@ -159,15 +157,6 @@ def _final_files(config: CorpusConfig, directory: str, shards: Sequence[Shard]) 
     return [files.get(part.name) or describe(part.name) for part in parts]
 
 
-def _forget_rejected(output: str, files: Sequence[StoredFile]) -> None:
-    """Delete the record of rows that failed once and were done after all, by another attempt at their unit."""
-    rejected = storage.join(output, "rejected")
-    standing = {record.part for file in files for record in file.records if record.rejected}
-    for name in storage.list_names(rejected, prefix="part-", suffix=".parquet"):
-        if parse_part(name) is not None and name not in standing:
-            storage.delete_file(storage.join(rejected, name))
-
-
 def _ingest(config: CorpusConfig, unit_rows: int) -> IngestResult:
     def run(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterable[Any]:
         if sum(source.size for source in resolve_sources(config.data, output=config.output)) <= INGEST_HERE_BYTES:
@@ -198,12 +187,14 @@ def _run(config: CorpusConfig, missing: Sequence[Unit], plan: JobPlan, ingest: I
         gpu_actors=config.gpu_actors,
         cpus_per_actor=config.cpus_per_actor,
         units=sum(len(unit.sizes) for unit in missing),
+        may_grow=may_grow(config.ray_address),
     )
     kinds = [f"{size.cpu_actors} CPU actor(s) of {size.cpus_per_actor} thread(s)"] if size.cpu_actors else []
     kinds += [f"{size.gpu_actors} GPU actor(s)"] if size.gpu_actors else []
     todo_rows = sum(unit.rows for unit in missing)
     say(f"{monitor.job}: starting {' and '.join(kinds)} for {todo_rows:,} rows")
-    attempts = Attempts(missing, most_rejected=_most_rejected(config, ingest))
+    allowed = most_rejected(config.output, config.max_rejected, ingest, missing)
+    attempts = Attempts(missing, most_rejected=allowed)
     told: set[str] = set()
     for record in run_units(attempts, plan.make_worker(-(-todo_rows // size.actors)), size, job=monitor.job):
         if record is None:
@@ -213,27 +204,6 @@ def _run(config: CorpusConfig, missing: Sequence[Unit], plan: JobPlan, ingest: I
             told.add(record.choice)
             _tell_choice(config.output, record)
         monitor.add(record)
-
-
-def _most_rejected(config: CorpusConfig, ingest: IngestResult) -> int:
-    """Rows that the model may fail on.
-
-    Raises:
-        CorpusError: the corpus alone has more rejected rows than the user allows.
-    """
-    rejected = storage.join(config.output, "rejected")
-    names = [name for name in storage.list_names(rejected, prefix="part-") if parse_part(name) is not None]
-    before: int = sum(storage.read_parquet(storage.join(rejected, name), ["row"]).num_rows for name in names)
-    if config.max_rejected is None:
-        return max(REJECTED_ALWAYS, int(REJECTED_SHARE * ingest.kept)) - before
-    allowed = int(config.max_rejected * ingest.rows) - ingest.rejected - before
-    if allowed < 0:
-        reason, count = next(iter(ingest.rejected_by_reason.items()), ("the model failed on them", before))
-        raise CorpusError(
-            f"{ingest.rejected + before:,} of {ingest.rows:,} rows are rejected, most often ({count:,} rows) because: "
-            f"{reason}; that is more than --max-rejected {config.max_rejected}: correct the corpus or raise it"
-        )
-    return allowed
 
 
 def _tell_choice(output: str, record: UnitRecord) -> None:
