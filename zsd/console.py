@@ -7,16 +7,17 @@ import time
 from collections.abc import Callable
 
 from zsd.errors import ZsdError
+from zsd.redaction import redacted
 
 
 def say(line: str) -> None:
     """Print one line of progress to standard error."""
-    print(f"zsd: {line}", file=sys.stderr, flush=True)
+    print(f"zsd: {redacted(line)}", file=sys.stderr, flush=True)
 
 
 def report_error(error: ZsdError, program: str = "zsd") -> int:
     """Print an error as one line, whatever it quotes, to standard error; returns the exit code."""
-    print(f"{program}: error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+    print(f"{program}: error: {redacted(' '.join(str(error).split()))}", file=sys.stderr, flush=True)
     return error.exit_code
 
 

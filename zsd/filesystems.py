@@ -15,7 +15,8 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from zsd.errors import InputError
+from zsd.errors import InputError, StoreError
+from zsd.redaction import refuse_secrets
 
 T = TypeVar("T")
 
@@ -53,8 +54,15 @@ class Location:
         return isinstance(self.fs, pafs.LocalFileSystem)
 
     def join(self, *parts: str) -> Location:
-        """The location below this one; every part is a name or a relative path, not yet percent-encoded."""
-        below = "/".join(part.strip("/") for part in parts)
+        """The location below this one; every part is a name or a relative path, not yet percent-encoded.
+
+        Raises:
+            StoreError: a part, which may be read from a manifest, leads out of this location.
+        """
+        for part in parts:
+            if part.startswith("/") or "\0" in part or ".." in part.split("/"):
+                raise StoreError(f"{self.uri}: {part!r} leads out of it: a manifest or record here was tampered with")
+        below = "/".join(part.rstrip("/") for part in parts)
         path = f"{self.path.rstrip('/')}/{below}"
         if self.is_local:
             return Location(self.fs, path, path)
@@ -76,9 +84,8 @@ def resolve(uri: str | Path) -> Location:
     if not _SCHEME.match(text):
         path = os.path.abspath(Path(text).expanduser())  # noqa: PTH100 (Path.absolute keeps "..")
         return Location(pafs.LocalFileSystem(), path, path)
+    refuse_secrets(text, "URI")
     address = urlsplit(text)
-    if address.password:
-        raise InputError(f"{address.scheme}://...@{address.hostname}: a URI must hold no secret: use the environment")
     if address.fragment:
         raise InputError(f"{text}: '#' cuts a URI short: write it as %23")
     address = address._replace(path=address.path.rstrip("/"))

@@ -11,6 +11,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, TypeVar
 
 from zsd.errors import ConfigError
+from zsd.redaction import refuse_secrets
 
 T = TypeVar("T", bound="Options")
 MOST_LISTED = 40
@@ -35,7 +36,7 @@ def flag(name: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Base of all configurations: no text is empty, every number is finite, choices are kept.
+    """Base of all configurations: no text is empty or holds a secret, numbers are finite, choices kept.
 
     Raises:
         ConfigError: one of these does not hold.
@@ -46,6 +47,8 @@ class Options:
             value = getattr(self, one.name)
             for item in value if isinstance(value, tuple) else (value,):
                 self._check(item != "", one.name, "empty: give a value, or leave the flag away")
+                if isinstance(item, str):
+                    refuse_secrets(item, flag(one.name))
                 number = isinstance(item, float)
                 self._check(not number or math.isfinite(item), one.name, f"{item}: it must be a finite number")
             choices = one.metadata.get("choices")

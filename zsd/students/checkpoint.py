@@ -9,6 +9,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from zsd.errors import StudentError
+from zsd.pickled import pickled_only, refusal
 from zsd.quiet import quiet_transformers
 from zsd.teachers.nli import one_line
 
@@ -47,10 +48,14 @@ def student_names(model: Any) -> tuple[list[str], bool]:
 
 
 def from_pretrained(auto: Any, source: str, **options: Any) -> Any:
-    """``auto.from_pretrained`` with its many errors as one line; never runs code that a checkpoint brings along."""
+    """``auto.from_pretrained`` with its many errors as one line; no code or pickle that a checkpoint brings runs."""
     is_directory = Path(source).is_dir()
     if not is_directory and (source.startswith((".", "/", "~")) or source.count("/") > 1 or Path(source).exists()):
         raise StudentError(f"student {source!r} is not a directory: give a checkpoint directory, or a hub name")
+    if is_directory and (pickled := pickled_only(source)):
+        raise StudentError(f"student {source!r} {refusal(pickled)}")
+    if auto is AutoModelForSequenceClassification:
+        options["use_safetensors"] = True
     try:
         return auto.from_pretrained(source, trust_remote_code=False, **options)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForSequenceClassification
 
 from zsd.errors import TeacherError
+from zsd.pickled import pickled_only, refusal
 from zsd.quiet import quiet_transformers
 from zsd.teachers.nli import NLITeacher, one_line
 
@@ -23,13 +24,16 @@ def load_weights(teacher: NLITeacher, *, dtype: torch.dtype, **options: Any) -> 
         **options: passed to ``from_pretrained``.
 
     Raises:
-        TeacherError: the weights are missing, damaged, of another shape than config.json says, or lack a layer: a
-            checkpoint that was never trained for NLI has no output layer.
+        TeacherError: the weights are missing, pickled, damaged, of another shape than config.json says, or lack a
+            layer: a checkpoint that was never trained for NLI has no output layer.
     """
+    if pickled := pickled_only(teacher.path):
+        raise TeacherError(f"teacher {teacher.name!r} {refusal(pickled)}")
+    safe = {"trust_remote_code": False, "use_safetensors": True}
     try:
         with quiet_transformers():
             model, found = AutoModelForSequenceClassification.from_pretrained(
-                teacher.path, dtype=dtype, output_loading_info=True, trust_remote_code=False, **options
+                teacher.path, dtype=dtype, output_loading_info=True, **safe, **options
             )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise TeacherError(

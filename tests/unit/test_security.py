@@ -1,0 +1,147 @@
+"""What a hostile directory, archive, name or text must not be able to do."""
+
+from __future__ import annotations
+
+import ast
+import json
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.families import tiny_checkpoint
+from zsd import storage
+from zsd.errors import StoreError, StudentError, TeacherError
+from zsd.shards import Store
+from zsd.students import load_student
+from zsd.students.checkpoint import from_pretrained
+from zsd.teachers.nli import load_teacher
+from zsd.teachers.weights import load_weights
+from zsd.verify import verify_store
+
+ROOT = Path(__file__).parents[2]
+OUTSIDE = ["../outside.parquet", "soft_labels/../../outside.parquet", "/etc/hostname", "..", "a\0b", "a/.."]
+RUNS_CODE = {
+    *("pickle.load", "pickle.loads", "joblib.load", "eval", "exec", "os.system", "yaml.load", "yaml.unsafe_load"),
+    *("dill.load", "dill.loads", "cloudpickle.load", "cloudpickle.loads", "marshal.loads", "shelve.open"),
+}
+
+
+class Planted:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, witness: Path) -> None:
+        self.witness = witness
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str, str]]:
+        return _plant, (str(self.witness), "ran")
+
+
+def _plant(witness: str, text: str) -> None:
+    Path(witness).write_text(text)
+
+
+@pytest.fixture
+def pickled(tmp_path: Path) -> tuple[Path, Path]:
+    """A checkpoint of which the only weights are a hostile pickle, and the file that appears if it is loaded."""
+    directory, witness = tiny_checkpoint(tmp_path / "model", "bert", num_labels=2), tmp_path / "witness"
+    (directory / "model.safetensors").unlink()
+    (directory / "pytorch_model.bin").write_bytes(pickle.dumps(Planted(witness)))
+    return directory, witness
+
+
+def test_a_student_of_pickled_weights_is_refused_in_one_line(pickled: tuple[Path, Path]) -> None:
+    directory, witness = pickled
+    with pytest.raises(StudentError, match=r"only pickled weights \(pytorch_model.bin\).*convert them to safetensors"):
+        load_student(directory)
+    assert not witness.exists()
+
+
+def test_a_teacher_of_pickled_weights_is_refused_in_one_line(teacher_of: Callable[..., str], tmp_path: Path) -> None:
+    directory, witness = tmp_path / "teacher", tmp_path / "witness"
+    shutil.copytree(teacher_of(), directory)
+    (directory / "model.safetensors").unlink()
+    torch.save(Planted(witness), directory / "weights.pt")
+    with pytest.raises(TeacherError, match=r"only pickled weights \(weights.pt\)"):
+        load_weights(load_teacher(str(directory)), dtype=torch.float32)
+    assert not witness.exists()
+
+
+def test_a_pickle_beside_safetensors_is_left_alone(tmp_path: Path) -> None:
+    directory, witness = tiny_checkpoint(tmp_path / "model", "bert", num_labels=2), tmp_path / "witness"
+    (directory / "pytorch_model.bin").write_bytes(pickle.dumps(Planted(witness)))
+    load_student(directory, threads=1).predict(["a text"])
+    assert not witness.exists()
+
+
+def test_code_that_a_checkpoint_brings_is_never_run(tmp_path: Path) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    directory, witness = tiny_checkpoint(tmp_path / "model", "bert", num_labels=2), tmp_path / "witness"
+    (directory / "own.py").write_text(f"from pathlib import Path\nPath({str(witness)!r}).write_text('ran')\n")
+    config = json.loads((directory / "config.json").read_text())
+    config["auto_map"] = {"AutoConfig": "own.Config", "AutoModelForSequenceClassification": "own.Model"}
+    config["model_type"] = "own"
+    (directory / "config.json").write_text(json.dumps(config))
+    with pytest.raises(StudentError, match="cannot be loaded"):
+        from_pretrained(AutoModelForSequenceClassification, str(directory))
+    with pytest.raises(TeacherError, match="cannot be loaded"):
+        load_teacher(str(directory))
+    assert not witness.exists()
+
+
+def test_the_code_loads_no_pickle_and_runs_no_text() -> None:
+    for file in [*(ROOT / "zsd").rglob("*.py"), *(ROOT / "jobs").rglob("*.py")]:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            name, given = ast.unparse(node.func), {word.arg: ast.unparse(word.value) for word in node.keywords}
+            assert name not in RUNS_CODE, f"{file}: {name}"
+            assert name != "torch.load" or given.get("weights_only") == "True", file
+            assert given.get("trust_remote_code", "False") == "False", file
+            assert given.get("allow_pickle", "False") == "False", file
+            assert given.get("shell", "False") == "False", file
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_no_name_leads_out_of_a_directory(tmp_path: Path, name: str) -> None:
+    with pytest.raises(StoreError, match="leads out of it"):
+        storage.join(tmp_path / "out", name)
+    with pytest.raises(StoreError, match="leads out of it"):
+        storage.join("s3://bucket/out?region=x", "soft_labels", name)
+
+
+def test_names_that_only_look_odd_are_names(tmp_path: Path) -> None:
+    for name in ("..a.parquet", "a..b", "...", "a b", "soft_labels/part-1.parquet"):
+        assert storage.join(tmp_path, name) == f"{tmp_path}/{name}"
+
+
+@pytest.mark.parametrize("change", ["part", "folder"])
+def test_a_hostile_manifest_reads_nothing_outside(tmp_path: Path, change: str) -> None:
+    (tmp_path / "outside.parquet").write_bytes(b"secret of the neighbour")
+    output = tmp_path / "out"
+    output.mkdir()
+    manifest: dict[str, Any] = {
+        "schema": 2,
+        "job": "label",
+        "folder": "soft_labels",
+        "rows": 1,
+        "rows_in": 1,
+        "rejected": 0,
+        "duplicates": 0,
+        "labels": {"names": ["a", "b"], "multi_label": False},
+        "shards": [{"part": "part-00000-000000-000001.parquet", "rows": 1, "checksum": "0"}],
+    }
+    if change == "part":
+        manifest["shards"][0]["part"] = "../../outside.parquet"
+    else:
+        manifest["folder"] = ".."
+    (output / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(StoreError, match="leads out of it"):
+        list(Store(str(output)).tables())
+    if change == "part":
+        assert any("missing" in problem for problem in verify_store(str(output)).problems)

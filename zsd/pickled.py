@@ -1,0 +1,20 @@
+"""Checkpoints of which the weights are pickled are refused: to unpickle a file is to run what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PICKLED = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib"})
+
+
+def pickled_only(directory: str | Path) -> str | None:
+    """Name of a pickled file in a directory that holds no safetensors; None for any other directory, or none."""
+    folder = Path(directory)
+    if not folder.is_dir() or any(folder.glob("*.safetensors")):
+        return None
+    return next((file.name for file in sorted(folder.iterdir()) if file.suffix.lower() in PICKLED), None)
+
+
+def refusal(file: str) -> str:
+    """The end of a message about such a file."""
+    return f"holds only pickled weights ({file}), which can run code when they are loaded: convert them to safetensors"
