@@ -103,12 +103,12 @@ def placement_here() -> Placement:
     Raises:
         EngineError: Ray gave this actor a GPU and torch sees none.
     """
-    import torch
-
     context = ray.get_runtime_context()
     cpus = max(1, int(context.get_assigned_resources().get("CPU", 1)))
     if not context.get_accelerator_ids().get("GPU"):
         return Placement(device="cpu", threads=cpus)
+    import torch
+
     if torch.cuda.is_available():
         return Placement(device="cuda", threads=cpus)
     if os.environ.get(LOGICAL_GPUS) == "1":

@@ -6,6 +6,7 @@ unless told, and may phone home on import unless told not to.
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import tempfile
@@ -130,6 +131,7 @@ def _deepsparse_engine() -> Any:
     return Engine
 
 
+@functools.cache
 def _print_banner_aside(engine: Any) -> None:
     """Let the library print its banner, which it does with the first engine of a process, where nobody reads it.
 
