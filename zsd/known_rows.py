@@ -1,6 +1,6 @@
 """One corpus shard divided by what earlier stores know of its rows: all their logits, some of them, none.
 
-Legend: N rows, K labels of the new job.
+Legend: N rows, K labels and H hypotheses of the new job.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from zsd.labelling import soft_label_table
 from zsd.labels import LabelSet
 from zsd.shard_writer import ShardWriter
 from zsd.shards import (
+    LOGITS,
     SOFT_LABELS,
+    TEMPLATE_LOGITS,
     Store,
     UnitRecord,
     commit_unit,
     matrix,
-    soft_label_schema,
     vectors,
 )
 from zsd.units import Unit, parse_part
 
 FloatArray = npt.NDArray[np.float32]
-LOGITS = ("entailment", "contradiction")
 ROWS_SCHEMA = pa.schema([("id", pa.string()), ("text", pa.string())])
 
 
@@ -72,17 +72,19 @@ class Reused:
         shards: the shards to label instead of it.
         rows: rows of which all classes were known.
         partly: rows of which some were.
+        made_by: for each store, what ran when its logits were made.
     """
 
     shards: tuple[Shard, ...]
     rows: int
     partly: int
+    made_by: tuple[dict[str, Any], ...] = ()
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Reused:
         """Read what was written to ``corpus/reuse.json``."""
         shards = tuple(Shard(**shard | {"row_groups": tuple(shard["row_groups"])}) for shard in data["shards"])
-        return cls(shards=shards, rows=data["rows"], partly=data["partly"])
+        return cls(shards=shards, rows=data["rows"], partly=data["partly"], made_by=tuple(data.get("made_by", ())))
 
 
 def reuse_shard(task: ReuseTask) -> Reused:
@@ -119,8 +121,8 @@ class _Split:
             for number, uri in enumerate(self.task.stores):
                 store = Store(uri)
                 name = f"{self.stem}-more{number}.parquet"
-                logits = [soft_label_schema(len(self.task.labels)).field(column) for column in LOGITS]
-                schema = pa.schema([*ROWS_SCHEMA, *logits])
+                vector = pa.list_(pa.float32(), len(self.task.labels.hypotheses))
+                schema = pa.schema([*ROWS_SCHEMA, *((column, vector) for column in LOGITS)])
                 more = stack.enter_context(ShardWriter(self.corpus, name, schema, self.task.unit_rows))
                 self._take(store, known, more)
                 shards.append(more)
@@ -155,14 +157,16 @@ class _Split:
 
     def _take(self, store: Store, known: ShardWriter, more: ShardWriter) -> None:
         """All rows of a store that are in this shard and not taken yet."""
-        names = list(store.manifest["labels"]["names"])
-        columns = [names.index(name) if name in names else -1 for name in self.task.labels.names]
+        theirs = LabelSet.from_dict(store.manifest["labels"])
+        hypotheses = theirs.hypotheses
+        columns = [hypotheses.index(one) if one in hypotheses else -1 for one in self.task.labels.hypotheses]
+        logit_columns = LOGITS if len(theirs.templates) == 1 else TEMPLATE_LOGITS
         if all(column < 0 for column in columns):
             return
         for part in store.parts:
             if not self._may_hold(store, part):
                 continue
-            table = _read(store, part)
+            table = _read(store, part, logit_columns)
             keys = hash_texts(table["text"].cast(pa.large_string()).combine_chunks())
             found = pc.index_in(keys, value_set=self.keys)
             places = found.fill_null(-1).to_numpy(zero_copy_only=False)
@@ -173,7 +177,7 @@ class _Split:
             rows = pa.table(
                 {"id": self.ids.take(pa.array(places[wanted])), "text": table["text"].take(pa.array(wanted))}
             ).cast(ROWS_SCHEMA)
-            logits = [_columns(matrix(table[name])[wanted], columns) for name in LOGITS]
+            logits = [_columns(matrix(table[name])[wanted], columns) for name in logit_columns]
             if min(columns) < 0:
                 named = zip(LOGITS, map(vectors, logits), strict=True)
                 more.add(pa.table({"id": rows["id"], "text": rows["text"], **dict(named)}))
@@ -204,12 +208,12 @@ class _Split:
             started=time.time(),
             worker="reuse - -",
             engine=str(store.manifest["engine"]),
-            precision="as it was",
+            precision="+".join(sorted({str(one["precision"]) for one in store.manifest["engines"]})),
         )
         commit_unit(storage.join(self.task.output, SOFT_LABELS), labelled, record)
 
 
-def _read(store: Store, part: str) -> pa.Table:
+def _read(store: Store, part: str, logits: Sequence[str]) -> pa.Table:
     """Texts and logits of one file of a store.
 
     Raises:
@@ -217,15 +221,15 @@ def _read(store: Store, part: str) -> pa.Table:
     """
     uri = storage.join(store.directory, part)
     try:
-        return storage.read_parquet(uri, ["text", *LOGITS])
+        return storage.read_parquet(uri, ["text", *logits])
     except (OSError, pa.ArrowException) as error:
         raise StoreError(f"{uri}: cannot be read ({storage.first_line(error)}): zsd verify shows all damage") from None
 
 
-def _columns(logits_NK: FloatArray, columns: Sequence[int]) -> FloatArray:
-    """The columns in the new order; not-a-number where a class is new."""
-    result_NK = np.full((len(logits_NK), len(columns)), np.nan, dtype=np.float32)
+def _columns(logits: FloatArray, columns: Sequence[int]) -> FloatArray:
+    """[N, H] logits of the earlier store's hypotheses in the new order; not-a-number where a hypothesis is new."""
+    result_NH = np.full((len(logits), len(columns)), np.nan, dtype=np.float32)
     for new, old in enumerate(columns):
         if old >= 0:
-            result_NK[:, new] = logits_NK[:, old]
-    return result_NK
+            result_NH[:, new] = logits[:, old]
+    return result_NH

@@ -1,7 +1,9 @@
 """One unit of labelling: read its rows, run the teacher, commit the soft labels.
 
 A plain callable: loads the teacher when made, knows nothing of Ray. Two threads may call it: while one unit is in the
-engine, the next can be read, tokenized and cut into batches, and the one before committed. Legend: N rows, K labels.
+engine, the next can be read, tokenized and cut into batches, and the one before committed.
+
+Legend: N rows, K labels, T templates, H = T * K hypotheses.
 """
 
 from __future__ import annotations
@@ -18,12 +20,15 @@ import pyarrow as pa
 from zsd import storage
 from zsd.buckets import LengthSample
 from zsd.engines.base import Placement
-from zsd.engines.choice import choice_name, one_at_a_time, read_choice, write_choice
+from zsd.engines.choice import FOLDER, choice_name, one_at_a_time, read_choice, write_choice
+from zsd.engines.on_trial import OnTrial
 from zsd.engines.select import SAMPLE_ROWS, choose_engine, load_scorer
 from zsd.engines.trial import Trial
 from zsd.labels import LabelSet
 from zsd.shards import (
+    LOGITS,
     SOFT_LABELS,
+    TEMPLATE_LOGITS,
     FloatArray,
     UnitRecord,
     commit_unit,
@@ -33,6 +38,7 @@ from zsd.shards import (
     vectors,
 )
 from zsd.soft_labels import soft_labels
+from zsd.soft_labels.ensemble import mean_over_templates
 from zsd.teachers.nli import NLITeacher, load_teacher
 from zsd.teachers.scoring import Scorer, Scores
 from zsd.unit_rows import Skip, probed_rows, unit_rows
@@ -60,6 +66,7 @@ class LabelTask:
         lengths: of the pairs of the whole job.
         sample: units on whose first rows ``auto`` measures; see `sample_units`.
         pairs: pairs that one actor may expect.
+        run: names this run of the job, see `zsd.engines.on_trial`.
     """
 
     output: str
@@ -75,6 +82,7 @@ class LabelTask:
     lengths: LengthSample
     sample: tuple[Unit, ...]
     pairs: int
+    run: str = ""
 
     def __call__(self, placement: Placement) -> LabelWorker:
         """Load the teacher here."""
@@ -144,13 +152,11 @@ class LabelWorker:
             choice=self.choice,
             rejected=len(skip),
         )
-        labelled = [soft_label_schema(len(self.task.labels)).empty_table()]
+        labels = self.task.labels
+        labelled = [soft_label_schema(len(labels), len(labels.templates)).empty_table()]
         for table, scores in zip(tables, done, strict=True):
-            labelled.append(
-                soft_label_table(
-                    table, scores.entailment, scores.contradiction, self.task.labels, self.task.temperature
-                )
-            )
+            raw = (scores.raw_entailment, scores.raw_contradiction)
+            labelled.append(soft_label_table(table, *raw, labels, self.task.temperature))
         return commit_unit(self.directory, pa.concat_tables(labelled), record)
 
     def probe(self, unit: Unit, *, start: int, stop: int, skip: Skip = ()) -> None:
@@ -160,16 +166,16 @@ class LabelWorker:
             self._score(self.scorer, texts)
 
     def _scores(self, table: pa.Table) -> tuple[Scores, float]:
-        """Logits of all classes; where the corpus shard has some of them from an earlier store, only the others run."""
+        """Logits of all hypotheses; where the corpus shard has some from an earlier store, only the others run."""
         texts = table["text"].to_pylist()
-        if "entailment" not in table.column_names:
+        if LOGITS[0] not in table.column_names:
             return self._score(self.scorer, texts)
-        known = [matrix(table[name]).copy() for name in ("entailment", "contradiction")]
+        known = [matrix(table[name]).copy() for name in LOGITS]
         missing = np.flatnonzero(np.isnan(known[0]).all(axis=0))
         scores, waited = self._score(self.scorer.subset(missing.tolist()), texts)
-        for logits_NK, new in zip(known, (scores.entailment, scores.contradiction), strict=True):
-            logits_NK[:, missing] = new
-        return replace(scores, entailment=known[0], contradiction=known[1]), waited
+        for logits_NH, new in zip(known, (scores.raw_entailment, scores.raw_contradiction), strict=True):
+            logits_NH[:, missing] = new
+        return replace(scores, raw_entailment=known[0], raw_contradiction=known[1]), waited
 
     def _score(self, scorer: Scorer, texts: list[str]) -> tuple[Scores, float]:
         """The rows' logits, and the seconds spent waiting for another thread's turn with the engine."""
@@ -218,20 +224,24 @@ class LabelWorker:
             min_agreement=task.min_agreement,
             lengths=task.lengths,
             long_text=task.long_text,
+            on_trial=OnTrial(storage.join(task.output, FOLDER, f"trial-{self.choice}"), task.run),
         )
 
 
 def soft_label_table(
-    rows: pa.Table, entailment_NK: FloatArray, contradiction_NK: FloatArray, labels: LabelSet, temperature: float
+    rows: pa.Table, entailment_NH: FloatArray, contradiction_NH: FloatArray, labels: LabelSet, temperature: float
 ) -> pa.Table:
     """The (id, text) rows with their soft labels and raw logits, in the store's schema."""
+    templates, raw = len(labels.templates), (entailment_NH, contradiction_NH)
+    entailment_NK, contradiction_NK = (mean_over_templates(logits_NH, templates) for logits_NH in raw)
     probs_NK = soft_labels(entailment_NK, contradiction_NK, multi_label=labels.multi_label, temperature=temperature)
     columns: dict[str, Any] = {
         **prediction_columns(rows, probs_NK, labels.names),
-        "entailment": vectors(entailment_NK),
-        "contradiction": vectors(contradiction_NK),
+        **dict(zip(LOGITS, map(vectors, (entailment_NK, contradiction_NK)), strict=True)),
     }
-    return pa.table(columns, schema=soft_label_schema(len(labels)))
+    if templates > 1:
+        columns |= dict(zip(TEMPLATE_LOGITS, map(vectors, raw), strict=True))
+    return pa.table(columns, schema=soft_label_schema(len(labels), templates))
 
 
 def prediction_columns(rows: pa.Table, probs_NK: np.ndarray[Any, Any], names: tuple[str, ...]) -> dict[str, Any]:

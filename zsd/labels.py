@@ -1,6 +1,6 @@
 """What is asked of the teacher: class names in order, a hypothesis template, single- or multi-label.
 
-Legend: K labels.
+Legend: K labels, T templates, H = T * K hypotheses.
 """
 
 from __future__ import annotations
@@ -26,14 +26,17 @@ class LabelSet:
             everywhere: column k of every array is ``names[k]``.
         template: hypothesis template with exactly one ``{}``.
         multi_label: whether several classes may be true of one text.
+        more_templates: further templates; the logits of a class are their mean with the first one's.
 
     Raises:
-        LabelSetError: a name is empty or repeated, there are too few, or the template has not exactly one ``{}``.
+        LabelSetError: a name is empty or repeated, there are too few, a template has not exactly one ``{}``
+            or is given twice.
     """
 
     names: tuple[str, ...]
     template: str = DEFAULT_TEMPLATE
     multi_label: bool = False
+    more_templates: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         fewest = 1 if self.multi_label else 2
@@ -47,31 +50,45 @@ class LabelSet:
         repeated = sorted({name for name in self.names if self.names.count(name) > 1})
         if repeated:
             raise LabelSetError(f"class name {repeated[0]!r} is given more than once: names must be distinct")
-        if self.template.count("{}") != 1 or self.template.replace("{}", "").count("{"):
-            raise LabelSetError(f"template {self.template!r} must contain {{}} exactly once, where the class name goes")
+        for template in self.templates:
+            if template.count("{}") != 1 or template.replace("{}", "").count("{"):
+                raise LabelSetError(f"template {template!r} must contain {{}} exactly once, where the class name goes")
+            if self.templates.count(template) > 1:
+                raise LabelSetError(f"template {template!r} is given more than once: it would only cost a second pass")
 
     def __len__(self) -> int:
         return len(self.names)
 
     @property
+    def templates(self) -> tuple[str, ...]:
+        """All T templates, in order."""
+        return (self.template, *self.more_templates)
+
+    @property
     def hypotheses(self) -> list[str]:
-        """The K hypotheses, one a class name, in order."""
-        return [self.template.replace("{}", name) for name in self.names]
+        """The H hypotheses: one a class name, in order, of the first template, then of the next."""
+        return [template.replace("{}", name) for template in self.templates for name in self.names]
 
     @property
     def fingerprint(self) -> str:
-        """128-bit hex digest of names, template and mode: equal if and only if the same is asked."""
+        """128-bit hex digest of names, templates and mode: equal if and only if the same is asked."""
         blob = json.dumps(self.to_dict(), ensure_ascii=False, sort_keys=True)
         return hashlib.blake2b(blob.encode(), digest_size=16).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
         """The form kept in manifests; `from_dict` reads it back."""
-        return {"names": list(self.names), "template": self.template, "multi_label": self.multi_label}
+        more = {"more_templates": list(self.more_templates)} if self.more_templates else {}
+        return {"names": list(self.names), "template": self.template, "multi_label": self.multi_label, **more}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> LabelSet:
         """Read what `to_dict` wrote."""
-        return cls(names=tuple(data["names"]), template=data["template"], multi_label=data["multi_label"])
+        return cls(
+            names=tuple(data["names"]),
+            template=data["template"],
+            multi_label=data["multi_label"],
+            more_templates=tuple(data.get("more_templates", ())),
+        )
 
 
 def read_label_file(path: str | Path) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What earlier stores already know about a corpus: rows with all their logits, rows that lack some classes, the rest.
+"""What earlier stores already know about a corpus: rows with all their logits, rows that lack some, the rest.
 
 ::
 
@@ -14,6 +14,7 @@ Legend: N rows, K labels of the new job.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -26,8 +27,11 @@ from zsd.known_rows import Reused, ReuseTask, reuse_shard
 from zsd.labels import LabelSet
 from zsd.shards import SOFT_LABELS, Store, read_json, write_json
 
+REUSE = "corpus/reuse.json"
+"""Record of a job that has taken what the stores know."""
+
 SAME = ("teacher_fingerprint", "nli_classes", "max_length", "long_text", "normalization")
-"""What must be equal for two jobs' logits to be the same, beside the template."""
+"""What must be equal for two jobs' logits to be the same, beside a template in common."""
 
 
 def reuse_stores(
@@ -48,7 +52,7 @@ def reuse_stores(
         temperature: of the soft labels.
         run: a map-like callable.
     """
-    record = storage.join(output, "corpus", "reuse.json")
+    record = storage.join(output, REUSE)
     if storage.exists(record):
         return Reused.from_dict(read_json(record))
     tasks = [
@@ -68,9 +72,19 @@ def reuse_stores(
         shards=tuple(shard for one in done for shard in one.shards),
         rows=sum(one.rows for one in done),
         partly=sum(one.partly for one in done),
+        made_by=tuple(made_by(Store(uri)) for uri in stores),
     )
     write_json(record, asdict(result))
     return result
+
+
+def made_by(store: Store) -> dict[str, Any]:
+    """Which engines in which precisions made a store's logits, and how many rows each; for the manifest."""
+    rows: Counter[tuple[str, str]] = Counter()
+    for one in store.manifest["engines"]:
+        rows[str(one["engine"]), str(one["precision"])] += int(one["rows"])
+    engines = [{"engine": name, "precision": precision, "rows": n} for (name, precision), n in rows.most_common()]
+    return {"store": store.root, "engines": engines}
 
 
 def check_reusable(store: Store, identity: dict[str, Any]) -> None:
@@ -80,15 +94,17 @@ def check_reusable(store: Store, identity: dict[str, Any]) -> None:
         OutputError: it does not fit; what differs is named.
     """
     manifest = store.manifest
-    asked = {**identity, "template": identity["labels"]["template"], "normalization": NORMALIZATION}
-    found = {**manifest, "template": manifest["labels"]["template"]}
+    asked = {**identity, "normalization": NORMALIZATION}
     changes = [
-        f"{key} was {found.get(key)!r}, now {asked[key]!r}"
-        for key in (*SAME, "template")
-        if found.get(key) != asked[key]
+        f"{key} was {manifest.get(key)!r}, now {asked[key]!r}" for key in SAME if manifest.get(key) != asked[key]
     ]
     if manifest["folder"] != SOFT_LABELS:
         changes = ["it holds a student's predictions and no logits"]
+    else:
+        was, now = (LabelSet.from_dict(labels).templates for labels in (manifest["labels"], identity["labels"]))
+        if not set(was) & set(now):
+            told = [" and ".join(map(repr, templates)) for templates in (was, now)]
+            changes.append(f"template was {told[0]}, now {told[1]}")
     if changes:
         raise OutputError(
             f"--reuse {store.root}: its logits are not those of this job: {'; '.join(changes)}: leave it away, or give "

@@ -3,7 +3,7 @@
 A unit's output is one parquet file (`zsd.units`); when all are there, neighbours are merged (`zsd.compaction`). What
 the units of a file cost is in the file's own footer: a resumed job sums up work it did not do.
 
-Legend: N rows, K labels.
+Legend: N rows, K labels, T templates, H = T * K hypotheses.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from zsd import storage
 from zsd.errors import InputError, StoreError
+from zsd.redaction import redacted
 from zsd.units import Unit
 
 FloatArray = npt.NDArray[np.float32]
@@ -95,10 +96,18 @@ def prediction_schema(labels: int) -> pa.Schema:
     return pa.schema([*columns.items(), ("probs", pa.list_(pa.float32(), labels))])
 
 
-def soft_label_schema(labels: int) -> pa.Schema:
+LOGITS = ("entailment", "contradiction")
+"""Columns of the raw logits: [N, K], the mean over the templates where there are several."""
+
+TEMPLATE_LOGITS = ("entailment_by_template", "contradiction_by_template")
+"""Columns of the raw logits of every hypothesis, [N, H], template by template; only where there are several."""
+
+
+def soft_label_schema(labels: int, templates: int = 1) -> pa.Schema:
     """Arrow schema of a soft-label shard with K labels: a prediction and the raw logits it was made from."""
-    vector = pa.list_(pa.float32(), labels)
-    return pa.schema([*prediction_schema(labels), ("entailment", vector), ("contradiction", vector)])
+    logits = [(name, pa.list_(pa.float32(), labels)) for name in LOGITS]
+    each = [(name, pa.list_(pa.float32(), templates * labels)) for name in TEMPLATE_LOGITS]
+    return pa.schema([*prediction_schema(labels), *logits, *(each if templates > 1 else [])])
 
 
 def vectors(array_NK: FloatArray) -> pa.FixedSizeListArray:
@@ -186,8 +195,9 @@ def describe_file(directory: str, part: str) -> StoredFile:
 
 
 def write_json(uri: str, content: dict[str, Any]) -> None:
-    """Write JSON, whole or not at all, indented and with a final newline."""
-    storage.write_bytes_atomic(uri, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+    """Write JSON, whole or not at all, indented, with a final newline and without secrets."""
+    text = redacted(json.dumps(content, indent=2, ensure_ascii=False))
+    storage.write_bytes_atomic(uri, f"{text}\n".encode())
 
 
 def read_json(uri: str) -> dict[str, Any]:
@@ -207,6 +217,13 @@ def read_json(uri: str) -> dict[str, Any]:
     return content
 
 
+def store_root(uri: str) -> str:
+    """The output directory of the job that a store's URI, or that of a folder of shards, belongs to."""
+    root = storage.resolve(uri).uri
+    head, _, last = root.rstrip("/").rpartition("/")
+    return head if last in (SOFT_LABELS, PREDICTIONS) else root
+
+
 class Store:
     """A finished store, opened for reading.
 
@@ -219,9 +236,7 @@ class Store:
     """
 
     def __init__(self, uri: str) -> None:
-        root = storage.resolve(uri).uri
-        head, _, last = root.rstrip("/").rpartition("/")
-        self.root = head if last in (SOFT_LABELS, PREDICTIONS) else root
+        self.root = store_root(uri)
         if not storage.exists(storage.join(self.root, MANIFEST)):
             state = "holds no store: give the --output directory of a finished zsd label"
             if any(storage.exists(storage.join(self.root, f"job-{job}.json")) for job in ("label", "predict")):
@@ -246,14 +261,21 @@ class Store:
         Raises:
             StoreError: a shard is missing or damaged.
         """
-        for part in self.parts:
-            uri = storage.join(self.directory, part)
-            try:
-                yield storage.read_parquet(uri, columns)
-            except (OSError, pa.ArrowException) as error:
-                raise StoreError(
-                    f"{uri}: cannot be read ({storage.first_line(error)}): zsd verify shows all damage"
-                ) from None
+        return (self.table(part, columns) for part in self.parts)
+
+    def table(self, part: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """One shard, as a table of the chosen columns.
+
+        Raises:
+            StoreError: the shard is missing or damaged.
+        """
+        uri = storage.join(self.directory, part)
+        try:
+            return storage.read_parquet(uri, columns)
+        except (OSError, pa.ArrowException) as error:
+            raise StoreError(
+                f"{uri}: cannot be read ({storage.first_line(error)}): zsd verify shows all damage"
+            ) from None
 
     def read(self, columns: Sequence[str]) -> pa.Table:
         """All rows of the chosen columns in memory."""

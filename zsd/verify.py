@@ -15,7 +15,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zsd import storage
-from zsd.shards import MANIFEST, PREDICTIONS, Store, checksum, matrix, prediction_schema, soft_label_schema
+from zsd.shards import (
+    LOGITS,
+    MANIFEST,
+    PREDICTIONS,
+    TEMPLATE_LOGITS,
+    Store,
+    checksum,
+    matrix,
+    prediction_schema,
+    soft_label_schema,
+)
 
 Hashes = npt.NDArray[np.uint64]
 MOST_SHOWN = 20
@@ -27,19 +37,25 @@ class Verification:
 
     Attributes:
         uri: the store.
+        directory: folder of its shards.
         rows: rows read from the shards.
         shards: shards the manifest lists.
         problems: one line each, naming the file; empty when the store is sound.
         damaged: files of the store that `repair_store` puts aside.
+        foreign: those of them that are of no use to it even when whole.
         missing: files that the manifest lists and that are not there.
+        finished: whether there is a manifest.
     """
 
     uri: str
+    directory: str = ""
     rows: int = 0
     shards: int = 0
     problems: list[str] = field(default_factory=list)
     damaged: set[str] = field(default_factory=set)
+    foreign: set[str] = field(default_factory=set)
     missing: list[str] = field(default_factory=list)
+    finished: bool = True
 
     def damage(self, part: str, problem: str) -> None:
         """A file of the store is not what it should be."""
@@ -48,7 +64,8 @@ class Verification:
 
     def to_dict(self) -> dict[str, Any]:
         """For ``--json``."""
-        return {"uri": self.uri, "ok": not self.problems, **vars(self), "damaged": sorted(self.damaged)}
+        sets = {"damaged": sorted(self.damaged), "foreign": sorted(self.foreign)}
+        return {"uri": self.uri, "ok": not self.problems, **vars(self), **sets}
 
 
 def verify_store(uri: str) -> Verification:
@@ -61,7 +78,7 @@ def verify_store(uri: str) -> Verification:
         StoreError: its manifest is damaged.
     """
     store = Store(uri)
-    result = Verification(uri=store.root, shards=len(store.parts))
+    result = Verification(uri=store.root, directory=store.directory, shards=len(store.parts))
     listed = {shard["part"]: shard for shard in store.manifest["shards"]}
     found = set(storage.list_names(store.directory))
     if len(listed) < len(store.parts):
@@ -69,6 +86,7 @@ def verify_store(uri: str) -> Verification:
     result.missing = sorted(listed.keys() - found)
     result.problems += [f"{part}: missing" for part in result.missing]
     for part in sorted(found - listed.keys()):
+        result.foreign.add(part)
         result.damage(part, "foreign: the manifest does not list it")
     hashes: dict[str, Hashes] = {}
     for part in sorted(listed.keys() & found):
@@ -92,7 +110,9 @@ def _check_shard(store: Store, part: str, listed: dict[str, Any], result: Verifi
         result.damage(part, f"unreadable: {storage.first_line(error)}")
         return None
     labels = store.manifest["labels"]
-    schema = (prediction_schema if store.manifest["folder"] == PREDICTIONS else soft_label_schema)(len(labels["names"]))
+    count, templates = len(labels["names"]), 1 + len(labels.get("more_templates", ()))
+    predictions = store.manifest["folder"] == PREDICTIONS
+    schema = prediction_schema(count) if predictions else soft_label_schema(count, templates)
     if not table.schema.equals(schema):
         result.damage(part, "its columns are not those of this store")
         return None
@@ -126,7 +146,7 @@ def _wrong_values(table: pa.Table, labels: dict[str, Any]) -> list[str]:
         names = [labels["names"][k] for k in probs_NK.argmax(axis=1)]
         if names != table["label"].to_pylist() or not np.array_equal(probs_NK.max(axis=1), table["score"].to_numpy()):
             problems.append("the label or score of a row is not that of its most probable class")
-    for name in ("entailment", "contradiction"):
+    for name in (*LOGITS, *TEMPLATE_LOGITS):
         if name in table.column_names and not np.isfinite(matrix(table[name])).all():
             problems.append(f"a logit in column {name} is not a finite number")
     return problems
@@ -182,20 +202,19 @@ def repair_store(result: Verification) -> list[str]:
     store counts as unfinished.
 
     Args:
-        result: what `verify_store` found.
+        result: what `verify_store`, or `zsd.unfinished.verify`, found.
 
     Returns:
         names of the files that will be made again.
     """
-    store = Store(result.uri)
-    listed = set(store.parts)
     if not result.damaged and not result.missing:
         return []
-    aside = storage.join(store.root, "damaged")
+    aside = storage.join(result.uri, "damaged")
     for part in sorted(result.damaged):
-        storage.move(storage.join(store.directory, part), storage.join(aside, part))
-    storage.move(storage.join(store.root, MANIFEST), storage.join(aside, MANIFEST))
-    return sorted((result.damaged & listed) | set(result.missing))
+        storage.move(storage.join(result.directory, part), storage.join(aside, part))
+    if result.finished:
+        storage.move(storage.join(result.uri, MANIFEST), storage.join(aside, MANIFEST))
+    return sorted((result.damaged - result.foreign) | set(result.missing))
 
 
 def summary(result: Verification) -> str:

@@ -13,8 +13,8 @@ from zsd.teachers.scoring import Scores
 
 def test_a_multi_label_row_agrees_only_with_all_its_classes() -> None:
     scores = Scores(
-        entailment=np.array([[1.0, 1.0], [1.0, -1.0]], np.float32),
-        contradiction=np.zeros((2, 2), np.float32),
+        raw_entailment=np.array([[1.0, 1.0], [1.0, -1.0]], np.float32),
+        raw_contradiction=np.zeros((2, 2), np.float32),
         pairs=4,
         tokens=0,
         padding_waste=0.0,

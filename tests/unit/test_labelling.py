@@ -21,7 +21,7 @@ from zsd.engines.select import SAMPLE_ROWS
 from zsd.labelling import LabelTask, sample_texts, sample_units
 from zsd.labels import LabelSet
 from zsd.predicting import PredictTask
-from zsd.shards import PREDICTIONS, SOFT_LABELS, UnitRecord, describe_file, matrix, read_json
+from zsd.shards import LOGITS, PREDICTIONS, SOFT_LABELS, UnitRecord, describe_file, matrix, read_json
 from zsd.soft_labels import soft_labels
 from zsd.students.checkpoint import save_student
 from zsd.students.layers import build_student
@@ -59,6 +59,20 @@ def task(output: str, teacher: str, **options: Any) -> LabelTask:
     made = LabelTask(output=output, teacher=teacher, **{**settings, **options})
     sent: LabelTask = pickle.loads(pickle.dumps(made))  # as Ray hands it to an actor
     return sent
+
+
+def test_the_logits_of_every_template_lie_beside_their_mean(teacher_of: Callable[..., str], tmp_path: Path) -> None:
+    output = write_corpus(tmp_path)
+    labels = LabelSet(names=NAMES, template="{}", more_templates=("It is {}.",))
+    record = task(output, teacher_of("bert"), labels=labels)(Placement())(UNIT, worker="CPU here 1")
+    assert (record.rows, record.pairs) == (len(TEXTS), 6 * len(TEXTS))
+    table = pq.read_table(tmp_path / SOFT_LABELS / UNIT.part)
+    for name in LOGITS:
+        each_NTK = matrix(table[f"{name}_by_template"]).reshape(len(TEXTS), 2, 3)
+        assert np.abs(each_NTK[:, 0] - each_NTK[:, 1]).max() > 1e-3
+        np.testing.assert_allclose(matrix(table[name]), each_NTK.mean(axis=1), atol=1e-6)
+    expected_NK = soft_labels(*(matrix(table[name]) for name in LOGITS), multi_label=False)
+    np.testing.assert_array_equal(matrix(table["probs"]), expected_NK)
 
 
 @pytest.mark.parametrize("multi_label", [False, True])

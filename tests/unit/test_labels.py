@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -28,8 +29,20 @@ def test_the_fingerprint_tells_order_template_and_mode(names: list[str]) -> None
         LabelSet(names=tuple(reversed(names))),
         LabelSet(names=tuple(names), template="{}"),
         LabelSet(names=tuple(names), multi_label=True),
+        LabelSet(names=tuple(names), more_templates=("{}",)),
     ]
-    assert len({one.fingerprint, *(other.fingerprint for other in others)}) == 4
+    assert len({one.fingerprint, *(other.fingerprint for other in others)}) == 5
+
+
+def test_several_templates_make_all_hypotheses_of_one_before_those_of_the_next() -> None:
+    labels = LabelSet(names=("a", "b"), template="x {}", more_templates=("y {}", "z {}"))
+    assert labels.templates == ("x {}", "y {}", "z {}")
+    assert labels.hypotheses == ["x a", "x b", "y a", "y b", "z a", "z b"]
+    assert LabelSet.from_dict(labels.to_dict()) == labels
+
+
+def test_one_template_is_written_as_stores_of_before_have_it() -> None:
+    assert LabelSet(names=("a", "b")).to_dict().keys() == {"names", "template", "multi_label"}
 
 
 def test_a_name_with_braces_is_put_in_as_it_is() -> None:
@@ -46,11 +59,13 @@ def test_a_name_with_braces_is_put_in_as_it_is() -> None:
         (("a", "b"), {"template": "text"}, "exactly once"),
         (("a", "b"), {"template": "{} {}"}, "exactly once"),
         (("a", "b"), {"template": "{} {name}"}, "exactly once"),
+        (("a", "b"), {"more_templates": ("no",)}, "'no' must contain {} exactly once"),
+        (("a", "b"), {"template": "{}!", "more_templates": ("{}", "{}!")}, "'{}!' is given more than once"),
     ],
 )
-def test_what_a_label_set_refuses(names: tuple[str, ...], options: dict[str, str], message: str) -> None:
+def test_what_a_label_set_refuses(names: tuple[str, ...], options: dict[str, Any], message: str) -> None:
     with pytest.raises(LabelSetError, match=message):
-        LabelSet(names=names, **options)  # type: ignore[arg-type]
+        LabelSet(names=names, **options)
 
 
 def test_a_label_file(tmp_path: Path) -> None:

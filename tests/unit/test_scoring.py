@@ -1,18 +1,16 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.torch import load_file, save_file
 from transformers import pipeline
 
-from tests.families import FAMILIES, LINES, NLI_2, NLI_3, tiny_teacher
+from tests.families import FAMILIES, LINES
 from zsd.assets import bundled_teacher_path, sample_path
 from zsd.engines import load_engine
 from zsd.engines.base import Placement
@@ -54,15 +52,12 @@ def pipeline_probs(path: Path, texts: tuple[str, ...], labels: LabelSet) -> Any:
     return np.array([[row[name] for name in labels.names] for row in by_name])
 
 
-@pytest.mark.parametrize(
-    ("engine", "count"),
-    [(name, 19 if name == "torch" else 6) for name, precision in combinations() if precision == "fp32"],
-)
-def test_scores_are_those_of_the_transformers_pipeline(engine: str, count: int, shared_cache: Path) -> None:
+@pytest.mark.parametrize("engine", [name for name, precision in combinations() if precision == "fp32"])
+def test_scores_are_those_of_the_transformers_pipeline(engine: str, shared_cache: Path) -> None:
     names = tuple(sample_path("labels.txt").read_text().splitlines())
-    lines = sample_path("corpus.txt").read_text().splitlines()[:: 511 // 18][:count]
+    lines = sample_path("corpus.txt").read_text().splitlines()[::40]
     texts = (*lines, "The home side scored again before the break. " * 80)
-    scorer = scorer_of("bundled", engine, LabelSet(names=names), buckets=(64, 128, 512))
+    scorer = scorer_of("bundled", engine, LabelSet(names=names), buckets=(64, 512))
     scores = scorer.score(texts)
     assert scores.truncated == 1
     for multi_label in (False, True):
@@ -96,32 +91,6 @@ def test_a_score_depends_neither_on_the_order_nor_on_the_company(family: str, te
         logits = getattr(together, name)
         np.testing.assert_allclose(getattr(shuffled, name), logits[order], atol=1e-5)
         np.testing.assert_allclose(np.concatenate([getattr(one, name) for one in alone]), logits, atol=1e-5)
-
-
-def permuted(source: Path, target: Path, classes: Sequence[str], order: Sequence[int]) -> str:
-    """The same model with its output columns in another order, and the names moved along."""
-    tiny_teacher(target, classes=[classes[c] for c in order], num_hidden_layers=1)
-    weights = load_file(source / "model.safetensors")
-    for name in ("classifier.weight", "classifier.bias"):
-        weights[name] = weights[name][list(order)].clone()
-    save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
-    return str(target)
-
-
-@pytest.mark.parametrize("engine", [name for name, precision in combinations() if precision == "fp32"])
-@pytest.mark.parametrize("classes", [NLI_2, NLI_3], ids=["2 classes", "3 classes"])
-def test_the_order_of_the_output_columns_does_not_matter(
-    engine: str, classes: tuple[str, ...], shared_cache: Path, tmp_path: Path
-) -> None:
-    source = tiny_teacher(tmp_path / "source", classes=classes, num_hidden_layers=1)
-    found = []
-    for number, order in enumerate(itertools.permutations(range(len(classes)))):
-        path = permuted(source, tmp_path / f"p{number}", classes, order)
-        scores = scorer_of(path, engine, buckets=(64,)).score(LINES[:2])
-        found.append(np.stack([scores.entailment, scores.contradiction]))
-    assert np.ptp(found[0]) > 0.05
-    for other in found[1:]:
-        np.testing.assert_allclose(other, found[0], atol=1e-6)
 
 
 def test_no_text_has_no_score_and_long_texts_are_counted(teacher_of: Callable[..., str]) -> None:

@@ -1,24 +1,31 @@
-"""`zsd label`: a corpus and class names to soft labels, on every actor the cluster has."""
+"""`zsd label`: a corpus and class names to soft labels, on every actor the cluster has.
+
+Legend: P pairs of the sample.
+"""
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import replace
 from typing import Any
 
 from zsd.batching import IntArray, PairSet, pair_layout
+from zsd.bisection import without_bad
 from zsd.buckets import LengthSample
 from zsd.config import LabelConfig
 from zsd.console import say
 from zsd.corpus import IngestResult
 from zsd.distributed.cluster import connect, run_tasks
 from zsd.distributed.store_job import JobPlan, run_store_job
+from zsd.engines.select import BAD_SHARE
 from zsd.errors import OutputError
 from zsd.known_rows import Reused
 from zsd.labelling import LabelTask, sample_texts, sample_units
 from zsd.labels import LabelSet
-from zsd.reuse import check_reusable, reuse_stores
-from zsd.shards import SOFT_LABELS, Store
-from zsd.storage import join, resolve
+from zsd.output import job_file
+from zsd.reuse import REUSE, check_reusable, reuse_stores
+from zsd.shards import SOFT_LABELS, Store, read_json, store_root
+from zsd.storage import exists, join, resolve
 from zsd.teachers.nli import NLITeacher, absolute_checkpoint, load_teacher
 from zsd.units import Unit
 
@@ -67,10 +74,15 @@ def label(config: LabelConfig) -> dict[str, Any]:
 
     def plan(units: list[Unit]) -> JobPlan:
         sample = sample_units(units)
+        lengths_P, _ = without_bad(
+            sample_texts(join(output, "corpus"), sample, LENGTH_ROWS),
+            lambda texts: _pair_lengths(teacher, texts, labels, config.long_text),
+            share=BAD_SHARE,
+        )
         lengths = LengthSample.of(
-            _pair_lengths(teacher, sample_texts(join(output, "corpus"), sample, LENGTH_ROWS), labels, config.long_text),
+            lengths_P,
             max_length=teacher.max_length,
-            job_pairs=sum(unit.rows for unit in units) * len(labels),
+            job_pairs=sum(unit.rows for unit in units) * len(labels.hypotheses),
         )
         task = LabelTask(
             output=output,
@@ -86,9 +98,10 @@ def label(config: LabelConfig) -> dict[str, Any]:
             lengths=lengths,
             sample=sample,
             pairs=0,
+            run=uuid.uuid4().hex,
         )
         return JobPlan(
-            make_worker=lambda rows: replace(task, pairs=rows * len(labels)),
+            make_worker=lambda rows: replace(task, pairs=rows * len(labels.hypotheses)),
             facts={"buckets": list(lengths.buckets())},
         )
 
@@ -97,7 +110,7 @@ def label(config: LabelConfig) -> dict[str, Any]:
         job="label",
         folder=SOFT_LABELS,
         identity=identity,
-        unit_rows=max(UNIT_ROWS_LEAST, UNIT_PAIRS // len(labels)),
+        unit_rows=max(UNIT_ROWS_LEAST, UNIT_PAIRS // len(labels.hypotheses)),
         plan=plan,
         reuse=reuse if stores else None,
     )
@@ -110,8 +123,12 @@ def _reusable(config: LabelConfig, identity: dict[str, Any]) -> list[str]:
         OutputError: a store does not fit.
         InputError: there is no finished store.
     """
-    stores = []
+    stores: list[str] = []
+    taken = _taken(config.output)
     for uri in config.reuse:
+        if store_root(uri) in taken:
+            stores.append(store_root(uri))
+            continue
         store = Store(uri)
         try:
             check_reusable(store, identity)
@@ -122,6 +139,13 @@ def _reusable(config: LabelConfig, identity: dict[str, Any]) -> list[str]:
             continue
         stores.append(store.root)
     return stores
+
+
+def _taken(output: str) -> list[str]:
+    """Stores whose rows an earlier run of this job has taken already: they are not needed any more."""
+    if not (exists(join(output, REUSE)) and exists(job_file(output, "label"))):
+        return []
+    return list(read_json(job_file(output, "label")).get("reuse", []))
 
 
 def _pair_lengths(teacher: NLITeacher, texts: list[str], labels: LabelSet, long_text: str) -> IntArray:

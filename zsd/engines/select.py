@@ -19,11 +19,9 @@ from dataclasses import replace
 
 from zsd.bisection import without_bad
 from zsd.buckets import LengthSample
-from zsd.compile.compiled import compiled_file
-from zsd.compile.openvino_core import INT8_IR
+from zsd.compile.compiled import INT8_ONNX, INT8_OPENVINO, compiled_file
 from zsd.engines import load_engine
 from zsd.engines.base import Placement
-from zsd.engines.model_file import INT8_ONNX
 from zsd.engines.on_trial import OnTrial
 from zsd.engines.registry import combinations
 from zsd.engines.trial import BoolArray, Trial, disagreement, not_run, outcome, rows_in_bins, timed, warm_up
@@ -63,7 +61,7 @@ LIKELY = (
 )
 """Every engine and precision but the reference, the likely fastest first."""
 
-INT8_FORMS = {"deepsparse": INT8_ONNX, "onnxruntime": INT8_ONNX, "openvino": INT8_IR}
+INT8_FORMS = {"deepsparse": INT8_ONNX, "onnxruntime": INT8_ONNX, "openvino": INT8_OPENVINO}
 """The file of a compiled teacher that an engine runs in int8."""
 
 LOADING = {"torch": (3.0, 0.0), "onnxruntime": (6.0, 0.0), "openvino": (6.0, 0.4), "deepsparse": (9.0, 2.2)}

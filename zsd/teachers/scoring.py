@@ -1,7 +1,7 @@
 """The teacher pass: rows of text in, raw NLI logits out, exactly once for every row and class.
 
 Pure: knows files and clusters from nothing. Legend: N rows, K labels, W premises (N, and more where long texts are
-windowed), P = W * K pairs, L tokens, C NLI classes.
+windowed), H hypotheses (K of each template), P = W * H pairs, L tokens, C NLI classes.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from zsd.engines.base import Engine
 from zsd.errors import EngineError
 from zsd.labels import LabelSet
 from zsd.planning import Batch, padding_waste, plan_batches
+from zsd.soft_labels.ensemble import mean_over_templates
 from zsd.teachers.nli import NLITeacher
 from zsd.windows import pool_windows
 
@@ -30,24 +31,36 @@ class Scores:
     """Raw logits of one group of rows, and what they cost.
 
     Attributes:
-        entailment: [N, K] raw logits.
-        contradiction: [N, K] raw logits (``not_entailment`` for a 2-class teacher).
+        raw_entailment: [N, H] raw logits.
+        raw_contradiction: [N, H] raw logits (``not_entailment`` for a 2-class teacher).
         pairs: P, premise/hypothesis pairs run.
         tokens: real tokens run, padding not counted.
         padding_waste: share of the computed tokens that was padding.
         truncated: rows of which the text was cut to fit.
         windowed: rows of which the text was split into windows.
         windows: how many windows these have together.
+        templates: how many hypotheses each class has.
     """
 
-    entailment: FloatArray
-    contradiction: FloatArray
+    raw_entailment: FloatArray
+    raw_contradiction: FloatArray
     pairs: int
     tokens: int
     padding_waste: float
     truncated: int
     windowed: int
     windows: int
+    templates: int = 1
+
+    @property
+    def entailment(self) -> FloatArray:
+        """[N, K] entailment logits, the mean over the templates."""
+        return mean_over_templates(self.raw_entailment, self.templates)
+
+    @property
+    def contradiction(self) -> FloatArray:
+        """[N, K] contradiction logits, the mean over the templates."""
+        return mean_over_templates(self.raw_contradiction, self.templates)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,11 +101,12 @@ class Scorer:
         self.buckets = None if engine.buckets is None else buckets or engine.buckets
         self.windows = long_text == "window"
         self.hypotheses = labels.hypotheses
+        self.templates = len(labels.templates)
         self.layout = pair_layout(teacher.tokenizer)
         self.prepare(["probe"])
 
     def score(self, texts: Sequence[str]) -> Scores:
-        """Logits of N texts against all K hypotheses.
+        """Logits of N texts against all hypotheses.
 
         Raises:
             EngineError: the engine returned a number that is not finite, or the wrong number of classes.
@@ -100,8 +114,9 @@ class Scorer:
         return self.run(self.prepare(texts))
 
     def subset(self, columns: Sequence[int]) -> Scorer:
-        """The same teacher and engine with some of the hypotheses, by their number."""
+        """The same teacher and engine with some of the hypotheses, by their number, each as a class of its own."""
         other = copy.copy(self)
+        other.templates = 1
         other.hypotheses = [self.hypotheses[k] for k in columns]
         return other
 
@@ -140,15 +155,16 @@ class Scorer:
                 logits_PC[batch.pairs] = logits_BC
                 if time.perf_counter() - started >= within:
                     raise TimeoutError(f"engine {self.engine.name} was not done within {within:.1f} seconds")
-        shape_WK = (len(pairs.rows), len(self.hypotheses))
-        entailment_NK, contradiction_NK = pool_windows(
-            np.ascontiguousarray(logits_PC[:, classes.entailment]).reshape(shape_WK),
-            np.ascontiguousarray(logits_PC[:, classes.contradiction]).reshape(shape_WK),
+        shape_WH = (len(pairs.rows), len(self.hypotheses))
+        entailment_NH, contradiction_NH = pool_windows(
+            np.ascontiguousarray(logits_PC[:, classes.entailment]).reshape(shape_WH),
+            np.ascontiguousarray(logits_PC[:, classes.contradiction]).reshape(shape_WH),
             pairs.rows,
         )
         return Scores(
-            entailment=entailment_NK,
-            contradiction=contradiction_NK,
+            raw_entailment=entailment_NH,
+            raw_contradiction=contradiction_NH,
+            templates=self.templates,
             pairs=len(pairs),
             tokens=int(pairs.lengths.sum()),
             padding_waste=padding_waste(pairs.lengths, prepared.batches),
