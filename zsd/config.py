@@ -8,13 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from zsd.assets import BUNDLED_TEACHER
+from zsd.distill_config import TrainingChoices
 from zsd.engines.registry import ENGINE_NAMES, PRECISIONS, precisions_of
 from zsd.errors import ConfigError
 from zsd.labels import DEFAULT_TEMPLATE, LabelSet, read_label_file
 from zsd.options import Options, option
 
-STUDENT_PRECISIONS = ("fp32", "bf16")
-"""What a student is run in, always by torch."""
 MODEL_HELP = "student: a checkpoint directory, or the output directory of zsd distill"
 OUTPUT_HELP = "output directory (new, or of this same job to resume it)"
 RAY_HELP = "Ray cluster to use (default: $RAY_ADDRESS, else one started here)"
@@ -67,7 +66,13 @@ class LabelConfig(CorpusConfig):
 
     labels: str | None = option("text file with one class name a line", None, metavar="FILE")
     label: tuple[str, ...] = option("a class name; repeat the flag for each, instead of --labels", (), repeat=True)
-    template: str = option("hypothesis template; {} is where the class name goes", DEFAULT_TEMPLATE, metavar="TEXT")
+    template: tuple[str, ...] = option(
+        "hypothesis template; {} is where the class name goes; repeat the flag to average the logits of several: each "
+        "is one more pass of the teacher, so rows/s fall by as many",
+        (DEFAULT_TEMPLATE,),
+        metavar="TEXT",
+        repeat=True,
+    )
     multi_label: bool = option("several classes may be true of one text", False)
     temperature: float = option("softens (above 1) or sharpens the soft labels", 1.0)
     teacher: str = option(
@@ -100,6 +105,7 @@ class LabelConfig(CorpusConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._at_least(1, "max_length")
+        self._check(len(self.template) > 0, "template", "an empty list: give a template, or leave it away")
         self._check(self.temperature > 0, "temperature", f"{self.temperature}: it must be above 0")
         self._check(0 <= self.min_agreement <= 1, "min_agreement", f"{self.min_agreement}: it must be from 0 to 1")
         if self.engine != "auto" and self.precision is not None:
@@ -119,57 +125,91 @@ class LabelConfig(CorpusConfig):
             LabelSetError: see `LabelSet` and `read_label_file`.
         """
         names = self.label if self.labels is None else read_label_file(self.labels)
-        return LabelSet(names=names, template=self.template, multi_label=self.multi_label)
+        return LabelSet(
+            names=names, template=self.template[0], multi_label=self.multi_label, more_templates=self.template[1:]
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistillConfig(Options):
+class DistillConfig(TrainingChoices):
     """`zsd distill`: soft labels to a student."""
 
     soft_labels: str = option("output directory of zsd label", metavar="DIR")
     output: str = option(OUTPUT_HELP, metavar="DIR")
-    student: str | None = option(
-        "layers:half or layers:N of the teacher, or a checkpoint directory or hub name "
-        "(default: layers:half with the bundled teacher, else distilbert/distilbert-base-uncased)",
-        None,
-        metavar="NAME_OR_PATH",
-    )
-    num_workers: int = option("training workers", 1)
     heldout_fraction: float = option("share of the rows kept out of training to measure agreement", 0.1)
-    freeze_embeddings: bool | None = option(
-        "do not train the token embeddings (default: only for layers: students)", None
+    test: tuple[str, ...] = option(
+        "test rows: a text that is among them is never trained on, nor used to calibrate", (), metavar="PATH"
     )
+    test_text_column: str = option("column of --test that holds the text", "text", metavar="COLUMN")
     ray_address: str | None = option(RAY_HELP, None, metavar="ADDRESS")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._at_least(1, "num_workers")
         fraction = self.heldout_fraction
         self._check(0 < fraction < 1, "heldout_fraction", f"{fraction}: it must be between 0 and 1")
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(Options):
-    """`zsd evaluate`: a student against gold labels."""
+class StudentConfig(Options):
+    """Which student a job uses, and what runs it."""
 
     model: str = option(MODEL_HELP, metavar="DIR")
-    data: tuple[str, ...] = option("rows with gold labels: files, folders, globs or URIs", metavar="PATH")
+    engine: str = option("what runs an encoder student", "torch", choices=ENGINE_NAMES)
+    precision: str = option("numbers it computes with", "fp32", choices=PRECISIONS)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        known = precisions_of(self.engine)
+        told = f"{self.precision!r}: the {self.engine} engine has {', '.join(known)}"
+        self._check(self.precision in known, "precision", told)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(StudentConfig):
+    """`zsd evaluate`: a student against gold labels, and against its teacher on held-out rows."""
+
+    data: tuple[str, ...] = option("rows with gold labels: files, folders, globs or URIs", (), metavar="PATH")
+    soft_labels: str | None = option(
+        "output of zsd label: also compare with the teacher on its held-out rows, and choose the thresholds of a "
+        "multi-label student there",
+        None,
+        metavar="DIR",
+    )
+    output: str | None = option("also write evaluation.json, evaluation.html and plots here", None, metavar="DIR")
     label_column: str = option("column with the gold label (a list for multi-label)", "label", metavar="COLUMN")
     text_column: str = option("column that holds the text", "text", metavar="COLUMN")
     limit: int | None = option("use only the first N rows", None)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check(len(self.data) > 0, "data", "empty: name the rows with gold labels")
+        if not self.data and self.soft_labels is None:
+            raise ConfigError("nothing to evaluate on: give --data (rows with gold labels), --soft-labels, or both")
         self._at_least(1, "limit")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictConfig(CorpusConfig):
-    """`zsd predict`: a corpus through a student."""
+class PredictConfig(StudentConfig, CorpusConfig):
+    """`zsd predict`: a corpus through a student, and through its teacher where the student is not sure."""
 
-    model: str = option(MODEL_HELP, metavar="DIR")
-    precision: str = option("fp32, or bf16 where the processor computes it fast", "fp32", choices=STUDENT_PRECISIONS)
+    defer_to: str | None = option("who answers the rows that the student is not sure of", None, choices=("teacher",))
+    min_agreement: float = option(
+        "--defer-to: least share of the rows on which student and teacher together answer as the teacher alone", 0.97
+    )
+    alpha: float = option("--defer-to: probability that this promise is broken, over the held-out rows", 0.1)
+    soft_labels: str | None = option(
+        "--defer-to: output of zsd label whose held-out rows set the threshold; the teacher is not asked again what is "
+        "in it (default: --model, where that is one)",
+        None,
+        metavar="DIR",
+    )
+    teacher_engine: str = option("--defer-to: what runs the teacher", "auto", choices=("auto", *ENGINE_NAMES))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check(
+            0 < self.min_agreement <= 1, "min_agreement", f"{self.min_agreement}: it must be above 0, at most 1"
+        )
+        self._check(0 < self.alpha < 1, "alpha", f"{self.alpha}: it must be between 0 and 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,8 +222,11 @@ class BenchmarkConfig(Options):
     teacher: str | None = option(
         "NLI checkpoint (default: the one the student was distilled from)", None, metavar="NAME_OR_PATH"
     )
-    template: str | None = option(
-        "hypothesis template (default: the one the student was distilled with)", None, metavar="TEXT"
+    template: tuple[str, ...] = option(
+        "hypothesis template, repeated for several (default: those the student was distilled with)",
+        (),
+        metavar="TEXT",
+        repeat=True,
     )
     nli_classes: str | None = option(NLI_HELP, None, metavar="NAME,NAME")
     text_column: str = option("column that holds the text", "text", metavar="COLUMN")
@@ -224,25 +267,17 @@ class BenchmarkConfig(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig(LabelConfig):
+class RunConfig(LabelConfig, TrainingChoices):
     """`zsd run`: label, distill and benchmark in one go; without a corpus, the bundled example."""
 
     data: tuple[str, ...] = option(
         "corpus: files, folders, globs or URIs (default: the bundled example)", (), metavar="PATH"
     )
     output: str = option(OUTPUT_HELP, "zsd-run", metavar="DIR")
-    student: str | None = option(
-        "layers:half, layers:N, or a checkpoint directory or hub name", None, metavar="NAME_OR_PATH"
-    )
-    num_workers: int = option("training workers", 1)
     test: tuple[str, ...] = option(
         "rows with gold labels to benchmark on (default: rows of the corpus)", (), metavar="PATH"
     )
     label_column: str = option("column of --test with the gold label", "label", metavar="COLUMN")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._at_least(1, "num_workers")
 
     def _check_corpus(self) -> None:
         if self.data:
@@ -254,5 +289,5 @@ class RunConfig(LabelConfig):
                 raise ConfigError(f"--{name} without a corpus: give --data too, or leave --{name} away for the example")
 
 
-ABOUT_OWN_CORPUS = ("labels", "label", "multi_label", "text_column", "id_column", "test", "label_column")
+ABOUT_OWN_CORPUS = ("labels", "label", "multi_label", "text_column", "id_column", "test", "label_column", "gold")
 """What `zsd run` takes only together with ``--data``: the bundled example has its own."""

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from zsd.planning import padding_waste, plan_batches
+from zsd.planning import Batch, padding_waste, plan_batches
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
@@ -92,7 +92,25 @@ def predict(
         chunk, cut = _encode(tokenizer, texts[start : start + TOKENIZE_ROWS], max_length=limit)
         ids += chunk
         truncated += cut
-    lengths_N: IntArray = np.array([len(row) for row in ids], dtype=np.int64)
+    logits_NK, lengths_N, batches = token_logits(model, tokenizer, ids, token_budget=token_budget)
+    return Predicted(
+        probs=probabilities(logits_NK, multi_label=model.config.problem_type == "multi_label_classification"),
+        logits=logits_NK,
+        tokens=int(lengths_N.sum()),
+        truncated=truncated,
+        padding_waste=padding_waste(lengths_N, batches),
+    )
+
+
+def token_logits(
+    model: Any, tokenizer: Any, ids: Sequence[npt.ArrayLike], *, token_budget: int = 2048
+) -> tuple[FloatArray, IntArray, list[Batch]]:
+    """Run a sequence classifier over N lists of token ids, on the device the model is on.
+
+    Returns:
+        logits_NK, in the order of the lists; the N lengths; the batches that were run.
+    """
+    lengths_N: IntArray = np.array([len(row) for row in ids], dtype=np.int64)  # type: ignore[arg-type]
     batches = plan_batches(lengths_N, token_budget=token_budget, max_length=tokenizer.model_max_length)
     logits_NK = np.zeros((len(ids), model.config.num_labels), dtype=np.float32)
     was_training = model.training
@@ -103,13 +121,7 @@ def predict(
             output = model(**{name: tensor.to(model.device) for name, tensor in inputs.items()})
             logits_NK[batch.pairs] = output.logits.float().cpu().numpy()
     model.train(was_training)
-    return Predicted(
-        probs=probabilities(logits_NK, multi_label=model.config.problem_type == "multi_label_classification"),
-        logits=logits_NK,
-        tokens=int(lengths_N.sum()),
-        truncated=truncated,
-        padding_waste=padding_waste(lengths_N, batches),
-    )
+    return logits_NK, lengths_N, batches
 
 
 def probabilities(logits_NK: FloatArray, *, multi_label: bool) -> FloatArray:

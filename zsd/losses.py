@@ -5,8 +5,12 @@ Legend: N rows, K labels, T temperature.
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+YES = 0.5
+"""Probability from which a label of a multi-label row counts as true."""
 
 
 def soft_cross_entropy(logits_NK: Tensor, targets_NK: Tensor, temperature: float = 1.0) -> Tensor:
@@ -15,7 +19,7 @@ def soft_cross_entropy(logits_NK: Tensor, targets_NK: Tensor, temperature: float
     ``-T^2 * sum_k targets[n, k] * log_softmax(logits[n] / T)[k]``. The student's logits are divided by T here; the
     targets are taken as they are, so the caller softens the teacher's logits by the same T. The factor T^2 keeps the
     size of the gradient about the same whatever T is. Where the targets sum to 1 the smallest value of a row is
-    T^2 times their entropy, reached at ``softmax(logits / T) == targets``.
+    T^2 times their entropy, reached at ``softmax(logits / T) == targets``; its gradient is that of the KL divergence.
 
     Args:
         logits_NK: the student's raw logits.
@@ -47,12 +51,21 @@ def binary_cross_entropy(logits_NK: Tensor, targets_NK: Tensor, temperature: flo
     return each_NK.mean(dim=-1) * temperature**2
 
 
+def hard_labels(targets_NK: Tensor, *, multi_label: bool) -> Tensor:
+    """The decisions behind soft labels, as 0 and 1: the best class of a row, or each label from probability 0.5 on."""
+    if multi_label:
+        return (targets_NK >= YES).to(targets_NK.dtype)
+    return F.one_hot(targets_NK.argmax(dim=-1), targets_NK.shape[-1]).to(targets_NK.dtype)
+
+
 def distillation_loss(
     logits_NK: Tensor,
     targets_NK: Tensor,
     *,
     multi_label: bool,
     temperature: float = 1.0,
+    hard: float = 0.0,
+    weights_N: Tensor | None = None,
     rows: Tensor | float | None = None,
 ) -> Tensor:
     """The training loss: the mean of the row losses, as a scalar.
@@ -62,9 +75,15 @@ def distillation_loss(
         targets_NK: the teacher's probabilities.
         multi_label: `binary_cross_entropy` instead of `soft_cross_entropy`.
         temperature: T > 0.
+        hard: share in [0, 1] of the loss against `hard_labels`, at temperature 1.
+        weights_N: each row's loss is multiplied by it; None: by 1.
         rows: divide the sum by this many rows instead of N. With gradient accumulation it is the number of rows of
             all micro-batches together: their losses, and so their gradients, then add up to those of the big batch.
     """
     loss = binary_cross_entropy if multi_label else soft_cross_entropy
     row_losses_N = loss(logits_NK, targets_NK, temperature)
+    if hard:
+        row_losses_N = torch.lerp(row_losses_N, loss(logits_NK, hard_labels(targets_NK, multi_label=multi_label)), hard)
+    if weights_N is not None:
+        row_losses_N = row_losses_N * weights_N
     return row_losses_N.sum() / (len(row_losses_N) if rows is None else rows)

@@ -8,11 +8,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import Sampler
 from transformers import (
+    EarlyStoppingCallback,
     EvalPrediction,
     PrinterCallback,
     ProgressCallback,
@@ -28,11 +31,32 @@ from zsd.evaluation import agreement, kl_divergence
 from zsd.inference import probabilities
 from zsd.losses import distillation_loss
 from zsd.quiet import quiet_transformers
-from zsd.training_data import Collator, LengthGroupedOrder, SoftLabelDataset
+from zsd.training_data import Collator, TrainingOrder, split_labels
+from zsd.training_rows import TrainingRows
 
 PROGRESS_SECONDS = 10.0
 BATCH_ROWS = 32
 MIN_STEPS = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """What a student is trained for.
+
+    Args:
+        multi_label: binary cross-entropy on each label instead of soft cross-entropy over the labels.
+        temperature: the one the soft labels were softened with.
+        hard_labels: share of the loss on the teacher's decision instead of its soft label.
+        freeze_embeddings: leave the token embedding matrix as it is. For a student cut from its teacher the held-out
+            figures are the same either way, and gradients and optimizer state are a third of the size.
+        patience: stop after so many evaluations without a better held-out agreement; None: never.
+    """
+
+    multi_label: bool
+    temperature: float = 1.0
+    hard_labels: float = 0.0
+    freeze_embeddings: bool = False
+    patience: int | None = None
 
 
 def default_training_arguments(train_rows: int, *, use_cpu: bool = False, workers: int = 1) -> dict[str, Any]:
@@ -95,11 +119,9 @@ def make_trainer(
     tokenizer: Any,
     args: TrainingArguments,
     *,
-    train: SoftLabelDataset,
-    heldout: SoftLabelDataset,
-    multi_label: bool,
-    temperature: float = 1.0,
-    freeze_embeddings: bool = False,
+    train: TrainingRows,
+    heldout: TrainingRows,
+    objective: Objective,
     write: Callable[[str], None] = print,
 ) -> DistillationTrainer:
     """A transformers Trainer that distils soft labels into the student; ``trainer.train()`` does the rest.
@@ -110,27 +132,22 @@ def make_trainer(
         args: any `TrainingArguments`; `default_training_arguments` has zsd's defaults.
         train: rows to learn from.
         heldout: rows for ``eval_agreement``, ``eval_kl`` and ``eval_loss``.
-        multi_label: binary cross-entropy on each label instead of soft cross-entropy over the labels.
-        temperature: the one the soft labels were made with.
-        freeze_embeddings: leave the token embedding matrix as it is. For a student cut from its teacher the held-out
-            figures are the same either way, and gradients and optimizer state are a third of the size.
+        objective: what it is trained for.
         write: takes each progress line.
 
     Raises:
-        ConfigError: label smoothing is asked for: soft labels are smooth already.
+        ConfigError: label smoothing is asked for: soft labels are smooth already; or early stopping without
+            evaluations.
     """
     if args.label_smoothing_factor:
         raise ConfigError("--label_smoothing_factor does not apply to soft labels: use --temperature")
-    model.get_input_embeddings().weight.requires_grad_(not freeze_embeddings)
+    model.get_input_embeddings().weight.requires_grad_(not objective.freeze_embeddings)
     if args.device.type == "cpu":
         # Fused attention is slower than the plain one on CPU: 1.6 times in bf16.
         model.set_attn_implementation("eager")
-
-    def loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None) -> torch.Tensor:
-        # The Trainer counts the elements of the labels of all accumulated micro-batches: K a row.
-        rows = None if num_items_in_batch is None else num_items_in_batch / labels.shape[-1]
-        return distillation_loss(outputs.logits, labels, multi_label=multi_label, temperature=temperature, rows=rows)
-
+    callbacks: list[TrainerCallback] = [ProgressLines(write)]
+    if objective.patience is not None:
+        callbacks.append(_early_stopping(args, objective.patience))
     trainer = DistillationTrainer(
         model=model,
         args=args,
@@ -138,45 +155,94 @@ def make_trainer(
         train_dataset=train,
         eval_dataset=heldout,
         processing_class=tokenizer,
-        compute_loss_func=loss,
-        compute_metrics=heldout_metrics(multi_label=multi_label, temperature=temperature),
-        callbacks=[ProgressLines(len(train), write)],
+        compute_loss_func=trainer_loss(objective),
+        compute_metrics=heldout_metrics(objective),
+        callbacks=callbacks,
     )
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
     return trainer
 
 
-class DistillationTrainer(Trainer):  # type: ignore[misc]
-    """The transformers Trainer with a length-grouped order that every worker and a resumed run agree on.
+def trainer_loss(objective: Objective) -> Callable[..., torch.Tensor]:
+    """The ``compute_loss_func`` of the Trainer."""
 
-    The stock ``train_sampling_strategy=group_by_length`` draws from the global random state, which workers and
-    resumed runs do not share. Other strategies are the stock ones.
+    def loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None) -> torch.Tensor:
+        # The Trainer counts the elements of the labels of all accumulated micro-batches: so many a row.
+        rows = None if num_items_in_batch is None else num_items_in_batch / labels.shape[-1]
+        probs_NK, weights_N, _ = split_labels(labels)
+        return distillation_loss(
+            outputs.logits,
+            probs_NK,
+            multi_label=objective.multi_label,
+            temperature=objective.temperature,
+            hard=objective.hard_labels,
+            weights_N=weights_N,
+            rows=rows,
+        )
+
+    return loss
+
+
+def _early_stopping(args: TrainingArguments, patience: int) -> EarlyStoppingCallback:
+    """Stops at a plateau of the held-out agreement; how long it has lasted is kept in the checkpoints."""
+    if args.eval_strategy == "no" or args.eval_strategy != args.save_strategy:
+        raise ConfigError("--patience needs evaluations, at the steps of the checkpoints: leave --eval_strategy alone")
+    args.metric_for_best_model, args.greater_is_better = "agreement", True
+    return PlateauCallback(early_stopping_patience=patience)
+
+
+class PlateauCallback(EarlyStoppingCallback):  # type: ignore[misc]
+    """`EarlyStoppingCallback` that keeps the last student: at a plateau it is no worse than the best of the noise."""
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Nothing to warn of: the stock one asks for ``load_best_model_at_end``."""
+
+
+class DistillationTrainer(Trainer):  # type: ignore[misc]
+    """The transformers Trainer with an order of rows that every worker and a resumed run agree on.
+
+    The stock samplers draw from the global random state, which workers and resumed runs do not share.
     """
 
-    def _get_train_sampler(self, train_dataset: SoftLabelDataset | None = None) -> Sampler[int] | None:
-        if self.args.train_sampling_strategy != "group_by_length":
+    def _get_train_sampler(self, train_dataset: TrainingRows | None = None) -> Sampler[int] | None:
+        rows: TrainingRows = train_dataset or self.train_dataset
+        if self.args.train_sampling_strategy not in ("group_by_length", "random"):
             sampler: Sampler[int] | None = super()._get_train_sampler(train_dataset)
             return sampler
-        rows = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        return LengthGroupedOrder((train_dataset or self.train_dataset).lengths, batch=rows, seed=seed)
+        return TrainingOrder(
+            rows.lengths,
+            batch=self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size,
+            seed=seed,
+            copies=rows.copies,
+            by_length=self.args.train_sampling_strategy == "group_by_length",
+        )
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         with quiet_transformers():
             super()._save(output_dir, state_dict)
 
 
-def heldout_metrics(*, multi_label: bool, temperature: float = 1.0) -> Callable[[EvalPrediction], dict[str, float]]:
-    """The ``compute_metrics`` of the Trainer: agreement in [0, 1] and KL(teacher || student) in nats a row."""
+def heldout_metrics(objective: Objective) -> Callable[[EvalPrediction], dict[str, float]]:
+    """The ``compute_metrics`` of the Trainer.
+
+    Agreement with the labels in [0, 1], KL(labels || student) in nats a row and, where some of the labels are
+    reviewed, ``gold_rows`` and the agreement with those: ``gold_accuracy``.
+    """
+    multi_label = objective.multi_label
 
     def compute(prediction: EvalPrediction) -> dict[str, float]:
-        student_NK = probabilities(prediction.predictions / temperature, multi_label=multi_label)
-        teacher_NK = prediction.label_ids
-        return {
-            "agreement": agreement(teacher_NK, student_NK, multi_label=multi_label),
-            "kl": kl_divergence(teacher_NK, student_NK, multi_label=multi_label),
+        student_NK = probabilities(prediction.predictions / objective.temperature, multi_label=multi_label)
+        probs_NK, _, gold_N = split_labels(prediction.label_ids)
+        figures = {
+            "agreement": agreement(probs_NK, student_NK, multi_label=multi_label),
+            "kl": kl_divergence(probs_NK, student_NK, multi_label=multi_label),
         }
+        if np.any(gold_N):
+            right = agreement(probs_NK[gold_N], student_NK[gold_N], multi_label=multi_label)
+            figures |= {"gold_rows": int(gold_N.sum()), "gold_accuracy": right}
+        return figures
 
     return compute
 
@@ -184,17 +250,16 @@ def heldout_metrics(*, multi_label: bool, temperature: float = 1.0) -> Callable[
 class ProgressLines(TrainerCallback):  # type: ignore[misc]
     """One line every 10 s, and one at the end: step, loss, rows/s, time left, and the last held-out agreement."""
 
-    def __init__(
-        self, train_rows: int, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self.train_rows, self.write, self.clock = train_rows, write, clock
+    def __init__(self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self.write, self.clock = write, clock
         self.loss: float | None = None
         self.agreement: float | None = None
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """The clock starts; a resumed run counts from where it resumed."""
         self.started = self.written = self.clock()
-        self.first_step, self.first_epoch = state.global_step, state.epoch or 0.0
+        self.first_step = state.global_step
+        self.step_rows = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
 
     def on_log(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **_: Any
@@ -218,9 +283,13 @@ class ProgressLines(TrainerCallback):  # type: ignore[misc]
             return
         self.written = self.clock()
         seconds = max(self.written - self.started, 1e-9)
-        rate = (state.epoch - self.first_epoch) * self.train_rows / seconds
-        left = seconds / (state.global_step - self.first_step) * (state.max_steps - state.global_step)
-        parts = [f"step {state.global_step}/{state.max_steps}", f"{rate:.0f} rows/s", f"{left:.0f} s left"]
+        steps = state.global_step - self.first_step
+        left = seconds / steps * (state.max_steps - state.global_step)
+        parts = [
+            f"step {state.global_step}/{state.max_steps}",
+            f"{steps * self.step_rows / seconds:.0f} rows/s",
+            f"{left:.0f} s left",
+        ]
         if self.loss is not None:
             parts.insert(1, f"loss {self.loss:.4f}")
         if self.agreement is not None:

@@ -1,4 +1,4 @@
-"""Soft labels as training rows: tokenized once, kept compact, split into train and held-out by hash of the id.
+"""What of a store is trained on, in which order, and how rows become tensors.
 
 Legend: N rows, K labels, L tokens.
 """
@@ -6,17 +6,16 @@ Legend: N rows, K labels, L tokens.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Sampler
 
-from zsd.errors import ConfigError, InputError
-from zsd.inference import TOKENIZE_ROWS, FloatArray, IntArray, encode, pad
+from zsd.errors import ConfigError
+from zsd.inference import FloatArray, IntArray, pad
 
 HELDOUT_FRACTION = 0.1
 POOL_BATCHES = 32
@@ -46,93 +45,8 @@ def heldout_mask(ids: Sequence[str], fraction: float = HELDOUT_FRACTION) -> Bool
     return np.fromiter((int.from_bytes(digest) < limit for digest in hashes), dtype=np.bool_, count=len(ids))
 
 
-class SoftLabelDataset(Dataset[dict[str, Any]]):
-    """N tokenized texts with their soft labels; the token ids of all rows lie end to end in one array.
-
-    Attributes:
-        tokens: token ids of all rows, uint16 where the vocabulary allows it, else int32.
-        offsets: [N + 1] row n is ``tokens[offsets[n]:offsets[n + 1]]``.
-        probs: probs_NK float32, the teacher's probabilities.
-    """
-
-    def __init__(self, tokens: npt.NDArray[Any], offsets: IntArray, probs: FloatArray) -> None:
-        self.tokens, self.offsets, self.probs = tokens, offsets, probs
-
-    def __len__(self) -> int:
-        return len(self.probs)
-
-    def __getitem__(self, row: int) -> dict[str, Any]:
-        return {"input_ids": self.tokens[self.offsets[row] : self.offsets[row + 1]], "labels": self.probs[row]}
-
-    @property
-    def lengths(self) -> IntArray:
-        """[N] tokens of each row."""
-        return np.diff(self.offsets)
-
-
-class _Builder:
-    """Collects the rows of one side of the split."""
-
-    def __init__(self, vocabulary: int) -> None:
-        self.dtype = np.uint16 if vocabulary <= 2**16 else np.int32
-        self.tokens: list[npt.NDArray[Any]] = []
-        self.lengths: list[int] = []
-        self.probs: list[FloatArray] = []
-
-    def add(self, ids: list[list[int]], probs_NK: FloatArray) -> None:
-        if ids:
-            self.tokens.append(np.concatenate([np.asarray(row, dtype=self.dtype) for row in ids]))
-            self.lengths += [len(row) for row in ids]
-            self.probs.append(probs_NK)
-
-    def build(self) -> SoftLabelDataset:
-        offsets = np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int64)
-        return SoftLabelDataset(np.concatenate(self.tokens), offsets, np.concatenate(self.probs))
-
-
-def build_datasets(
-    batches: Iterable[pa.RecordBatch], *, tokenizer: Any, max_length: int, heldout_fraction: float = HELDOUT_FRACTION
-) -> tuple[SoftLabelDataset, SoftLabelDataset]:
-    """Tokenize and split the rows of a soft-label store, one pass, without holding the texts in memory.
-
-    Args:
-        batches: record batches with columns ``id`` and ``text`` (string) and ``probs`` (list of K float32).
-        tokenizer: the student's.
-        max_length: tokens a text is cut at.
-        heldout_fraction: see `heldout_mask`.
-
-    Returns:
-        ``(train, heldout)``: about 2 to 4 bytes a token and 4 K bytes a row in memory.
-
-    Raises:
-        InputError: there are too few rows for the split: one side is empty.
-    """
-    train, heldout = _Builder(len(tokenizer)), _Builder(len(tokenizer))
-    for whole in batches:
-        for start in range(0, len(whole), TOKENIZE_ROWS):
-            batch = whole.slice(start, TOKENIZE_ROWS)
-            ids = encode(tokenizer, batch.column("text").to_pylist(), max_length=max_length)
-            probs_NK = _probs(batch.column("probs"))
-            mask_N = heldout_mask(batch.column("id").to_pylist(), heldout_fraction)
-            for side, rows in ((train, np.flatnonzero(~mask_N)), (heldout, np.flatnonzero(mask_N))):
-                side.add([ids[n] for n in rows], probs_NK[rows])
-    for side, name in ((train, "training"), (heldout, "held-out")):
-        if not side.lengths:
-            total = len(train.lengths) + len(heldout.lengths)
-            raise InputError(
-                f"{total} soft-labelled row(s) leave none for the {name} side of the split (--heldout-fraction "
-                f"{heldout_fraction}): label more rows, or change the fraction"
-            )
-    return train.build(), heldout.build()
-
-
-def _probs(column: pa.Array) -> FloatArray:
-    probs: FloatArray = np.asarray(column.flatten().to_numpy(zero_copy_only=False), dtype=np.float32)
-    return probs.reshape(len(column), -1)
-
-
 class Collator:
-    """Rows to padded tensors: ``input_ids`` and ``attention_mask`` [N, L] (L a multiple of 8) and ``labels`` [N, K]."""
+    """Rows to tensors: ``input_ids`` and ``attention_mask`` [N, L], L a multiple of 8, and ``labels`` [N, K + 2]."""
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
@@ -144,23 +58,51 @@ class Collator:
         return batch
 
 
-class LengthGroupedOrder(Sampler[int]):
-    """Every row once an epoch, in an order whose consecutive batches hold rows of about the same length.
+def join_labels(probs_K: FloatArray, weight: float, gold: bool) -> FloatArray:
+    """The labels of a row, [K + 2]: its probabilities, its weight, and 1 where they are reviewed.
 
-    Rows are shuffled, cut into pools of 32 batches, sorted by length inside a pool and cut into batches, which are
-    shuffled again. The order depends on seed and epoch only, so every worker and a resumed run see the same one.
+    The Trainer hands one array of labels to the loss and to the held-out figures, and no more.
+    """
+    return np.append(probs_K, (weight, gold)).astype(np.float32)
+
+
+def split_labels(labels: Any) -> tuple[Any, Any, Any]:
+    """What `join_labels` put together, tensor or array: probabilities [N, K], weights [N], reviewed or not [N]."""
+    return labels[:, :-2], labels[:, -2], labels[:, -1] > 0
+
+
+class TrainingOrder(Sampler[int]):
+    """The rows of each epoch in order: shuffled, and in batches of about the same length.
+
+    Rows are drawn (every row once, or as often as `copies` says), shuffled, cut into pools of 32 batches, sorted by
+    length inside a pool and cut into batches, which are shuffled again. The order depends on seed and epoch only, and
+    every batch is full, the last one filled up with rows of the same epoch: so each optimizer step has the same rows
+    whatever the number of workers, and a resumed run goes on at the row where the last one stopped.
 
     Args:
         lengths: [N] tokens of each row.
         batch: rows of one optimizer step: over all workers and accumulated micro-batches.
         seed: of the order.
+        copies: [N] how often each row comes in an epoch on average; None: once. A fraction is kept exactly over the
+            epochs: 2.5 is 2 or 3 times. 0 is never.
+        by_length: whether the rows of a batch are of about the same length.
     """
 
-    def __init__(self, lengths: IntArray, *, batch: int, seed: int) -> None:
+    def __init__(
+        self,
+        lengths: npt.NDArray[np.integer[Any]],
+        *,
+        batch: int,
+        seed: int,
+        copies: FloatArray | None = None,
+        by_length: bool = True,
+    ) -> None:
         self.lengths, self.batch, self.seed, self.epoch = lengths, batch, seed, 0
+        self.copies, self.by_length = copies, by_length
+        self.rows = len(lengths) if copies is None else max(1, round(float(copies.sum(dtype=np.float64))))
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return -(-self.rows // self.batch) * self.batch
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next pass; the Trainer calls it."""
@@ -168,15 +110,21 @@ class LengthGroupedOrder(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         generator = np.random.default_rng((self.seed, self.epoch))
-        shuffled = generator.permutation(len(self.lengths))
+        shuffled = np.resize(self._drawn(generator), len(self))
         pool = self.batch * POOL_BATCHES
         batches: list[IntArray] = []
         for start in range(0, len(shuffled), pool):
             rows = shuffled[start : start + pool]
-            rows = rows[np.argsort(self.lengths[rows], kind="stable")]
+            if self.by_length:
+                rows = rows[np.argsort(self.lengths[rows], kind="stable")]
             batches += [rows[i : i + self.batch] for i in range(0, len(rows), self.batch)]
-        # A batch that is not full goes last, or all batches after it would be cut across two lengths.
-        full = [b for b, rows in enumerate(batches) if len(rows) == self.batch]
-        rest = [b for b, rows in enumerate(batches) if len(rows) < self.batch]
-        for b in [*generator.permutation(full).astype(int), *rest]:
+        for b in generator.permutation(len(batches)):
             yield from batches[b].tolist()
+
+    def _drawn(self, generator: np.random.Generator) -> IntArray:
+        """The rows of this epoch, shuffled; by systematic sampling where they do not all come once."""
+        if self.copies is None:
+            return generator.permutation(self.rows)
+        upto_N = np.cumsum(self.copies, dtype=np.float64)
+        at = (np.arange(self.rows) + generator.random()) * (upto_N[-1] / self.rows)
+        return generator.permutation(np.searchsorted(upto_N, at, side="right").clip(max=len(upto_N) - 1))

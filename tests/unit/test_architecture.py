@@ -45,6 +45,8 @@ ORDER = (
         "buckets",
         "planning",
         "batching",
+        "text_batches",
+        "checkpoint",
         "soft_labels",
         "teachers.nli",
         "teachers.weights",
@@ -63,6 +65,7 @@ ORDER = (
         "labelling",
         "known_rows",
         "reuse",
+        "unfinished",
         "losses",
         "inference",
         "evaluation",
@@ -74,7 +77,18 @@ ORDER = (
         "students",
         "predicting",
     ),
-    *("training", "training_job", "training_plan", "training_flags", "evaluate", "benchmark", "report", "distributed", "cli"),
+    *(
+        "training",
+        "training_job",
+        "light_training",
+        "training_plan",
+        "training_flags",
+        "evaluate",
+        "benchmark",
+        "report",
+        "distributed",
+        "cli",
+    ),
 )
 """Rooms from the bottom up: a module imports from its own room and from those before it. `teachers` and `engines` are
 two rooms that meet twice: an engine loads what `teachers.nli` describes, `teachers.scoring` calls any engine, and

@@ -22,16 +22,20 @@ from transformers import (
 
 from zsd.assets import bundled_teacher_path
 from zsd.errors import ConfigError
+from zsd.inference import FloatArray
+from zsd.shards import vectors
+from zsd.soft_labels import Recipe
 from zsd.training import (
     MIN_STEPS,
     DistillationTrainer,
+    Objective,
     ProgressLines,
     default_epochs,
     default_training_arguments,
     heldout_metrics,
     make_trainer,
 )
-from zsd.training_data import SoftLabelDataset, build_datasets
+from zsd.training_rows import HELDOUT, TRAIN, TrainingRows, side_files, training_table, write_sides
 
 # Legend: N rows, K labels.
 
@@ -63,11 +67,26 @@ class Setup:
         texts = [" ".join(generator.choice(WORDS[k].split(), size=generator.integers(2, 9))) for k in classes_N]
         probs_NK = np.full((rows, 3), 0.1, dtype=np.float32)
         probs_NK[np.arange(rows), classes_N] = 0.8
-        column = pa.FixedSizeListArray.from_arrays(pa.array(probs_NK.reshape(-1)), 3)
-        table = pa.table({"id": [str(n) for n in range(rows)], "text": texts, "probs": column})
-        self.train, self.heldout = build_datasets(table.to_batches(), tokenizer=self.tokenizer, max_length=16)
+        self.train, self.heldout = self.sides(texts, probs_NK)
 
-    def trainer(self, *, freeze_embeddings: bool = False, lines: list[str] | None = None, **args: Any) -> Any:
+    def sides(self, texts: list[str], probs_NK: FloatArray) -> tuple[TrainingRows, TrainingRows]:
+        logits = vectors(np.log(probs_NK))
+        ids = [str(n) for n in range(len(texts))]
+        table = pa.table({"id": ids, "text": texts, "entailment": logits, "contradiction": logits})
+        made = training_table(
+            table,
+            recipe=Recipe(method="none", multi_label=False),
+            tokenizer=self.tokenizer,
+            max_length=16,
+            gold={},
+            excluded=frozenset(),
+        )
+        folder = str(self.directory / f"rows-{len(texts)}")
+        write_sides(made, folder, 0, heldout_fraction=0.1)
+        train, heldout = (TrainingRows(folder, side_files(folder, side)) for side in (TRAIN, HELDOUT))
+        return train, heldout
+
+    def trainer(self, *, objective: dict[str, Any] | None = None, lines: list[str] | None = None, **args: Any) -> Any:
         settings = default_training_arguments(len(self.train), use_cpu=True) | {
             "output_dir": str(self.directory / "out"),
             "bf16": False,
@@ -79,8 +98,7 @@ class Setup:
             TrainingArguments(**(settings | args)),
             train=self.train,
             heldout=self.heldout,
-            multi_label=self.multi_label,
-            freeze_embeddings=freeze_embeddings,
+            objective=Objective(multi_label=self.multi_label, **(objective or {})),
             write=(lines if lines is not None else list[str]()).append,
         )
 
@@ -104,8 +122,8 @@ def test_a_student_learns_the_soft_labels_of_rows_it_has_not_seen(multi_label: b
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_accumulated_micro_batches_make_the_step_of_the_big_batch(multi_label: bool, tmp_path: Path) -> None:
     setup = Setup(tmp_path, rows=28, multi_label=multi_label)
-    setup.train = SoftLabelDataset(setup.train.tokens, setup.train.offsets[:23], setup.train.probs[:22])
-    # 22 rows in batches of 8: the last optimizer step has 6 rows, in micro-batches of 4 and 2.
+    setup.train.weights = np.linspace(0.5, 1.5, len(setup.train), dtype=np.float32)
+    assert len(setup.train) % 8 == 0 or len(setup.train) > 16
     one_epoch: dict[str, Any] = {
         "num_train_epochs": 1,
         "learning_rate": 1.0,
@@ -138,7 +156,7 @@ def test_training_is_decided_by_the_seed(tmp_path: Path) -> None:
 
 def test_a_resumed_training_ends_where_the_uninterrupted_one_does(tmp_path: Path) -> None:
     setup = Setup(tmp_path, rows=120)
-    # 27 steps; saved at 7, in the middle of the second epoch of 4 steps, and at 14 and 21.
+    # 28 steps; saved at 7, in the middle of the second epoch of 4 steps, and at 14 and 21.
     args: dict[str, Any] = {"num_train_epochs": 7, "learning_rate": 1e-3, "save_strategy": "steps", "save_steps": 7}
     whole = setup.trainer(**args, save_total_limit=9)
     whole.train()
@@ -151,7 +169,7 @@ def test_a_resumed_training_ends_where_the_uninterrupted_one_does(tmp_path: Path
 def test_frozen_embeddings_stay_the_teachers_and_everything_else_learns(tmp_path: Path) -> None:
     setup = Setup(tmp_path, rows=60)
     before = setup.model.state_dict()
-    trainer = setup.trainer(freeze_embeddings=True, num_train_epochs=1, learning_rate=1e-3)
+    trainer = setup.trainer(objective={"freeze_embeddings": True}, num_train_epochs=1, learning_rate=1e-3)
     trainer.train()
     unchanged = [name for name, tensor in trainer.model.state_dict().items() if torch.equal(tensor, before[name])]
     assert unchanged == ["bert.embeddings.word_embeddings.weight"]
@@ -171,16 +189,16 @@ def test_the_terminal_shows_nothing_but_our_own_lines(tmp_path: Path, capfd: pyt
     )
 
 
-def test_one_line_every_ten_seconds_with_rate_and_time_left() -> None:
+def test_one_line_every_ten_seconds_with_rate_and_time_left(tmp_path: Path) -> None:
     now, lines = 0.0, list[str]()
-    progress = ProgressLines(1000, lines.append, clock=lambda: now)
-    state = TrainerState(global_step=20, max_steps=100, epoch=0.2, is_world_process_zero=True)
-    args, control = None, TrainerControl()
+    progress = ProgressLines(lines.append, clock=lambda: now)
+    state = TrainerState(global_step=20, max_steps=100, is_world_process_zero=True)
+    args = TrainingArguments(output_dir=str(tmp_path), per_device_train_batch_size=5, gradient_accumulation_steps=2)
+    control = TrainerControl()
     progress.on_train_begin(args, state, control)
     for _ in range(40):
         now += 0.5
         state.global_step += 1
-        state.epoch += 0.01
         progress.on_log(args, state, control, logs={"loss": 0.5})
         progress.on_step_end(args, state, control)
     # 2 steps and 20 rows a second; the rows of before the resume are not counted.
@@ -194,17 +212,50 @@ def test_one_line_every_ten_seconds_with_rate_and_time_left() -> None:
 
 
 @pytest.mark.parametrize("temperature", [1.0, 3.0])
-def test_a_student_equal_to_its_teacher_agrees_with_it_fully(temperature: float) -> None:
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_a_student_equal_to_its_teacher_agrees_with_it_fully(temperature: float, multi_label: bool) -> None:
     logits_NK = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
-    for multi_label in (False, True):
-        scaled = torch.from_numpy(logits_NK / temperature)
-        teacher_NK = (torch.sigmoid(scaled) if multi_label else torch.softmax(scaled, -1)).numpy()
-        compute = heldout_metrics(multi_label=multi_label, temperature=temperature)
-        same = compute(EvalPrediction(predictions=logits_NK, label_ids=teacher_NK))
-        assert same == {"agreement": 1.0, "kl": pytest.approx(0.0, abs=1e-6)}
-        other = compute(EvalPrediction(predictions=-logits_NK, label_ids=teacher_NK))
-        assert other["agreement"] < 0.5
-        assert other["kl"] > 0.05
+    scaled = torch.from_numpy(logits_NK / temperature)
+    teacher_NK = (torch.sigmoid(scaled) if multi_label else torch.softmax(scaled, -1)).numpy()
+    labels = np.concatenate([teacher_NK, np.ones((20, 1)), np.zeros((20, 1))], axis=1)
+    compute = heldout_metrics(Objective(multi_label=multi_label, temperature=temperature))
+    same = compute(EvalPrediction(predictions=logits_NK, label_ids=labels))
+    assert same == {"agreement": 1.0, "kl": pytest.approx(0.0, abs=1e-6)}
+    labels[:5, -1] = 1  # five of them are reviewed
+    other = compute(EvalPrediction(predictions=-logits_NK, label_ids=labels))
+    assert other["agreement"] < 0.5
+    assert other["kl"] > 0.05
+    assert other["gold_rows"] == 5
+    assert other["gold_accuracy"] < 0.7
+
+
+def test_training_stops_at_a_plateau_and_remembers_it_in_the_checkpoint(tmp_path: Path) -> None:
+    setup = Setup(tmp_path, rows=60)
+    args: dict[str, Any] = {"num_train_epochs": 20, "learning_rate": 1e-9, "eval_steps": 2, "save_steps": 2}
+    trainer = setup.trainer(objective={"patience": 3}, save_strategy="steps", save_total_limit=9, **args)
+    trainer.train()
+    assert trainer.state.global_step == 8  # the first evaluation is the best; three more are no better
+    resumed = setup.trainer(objective={"patience": 3}, save_strategy="steps", save_total_limit=9, **args)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-6"))
+    assert resumed.state.global_step == 8
+    with pytest.raises(ConfigError, match="--patience"):
+        setup.trainer(objective={"patience": 3}, eval_strategy="no")
+
+
+def test_rows_that_are_not_kept_are_not_trained_on(tmp_path: Path) -> None:
+    setup = Setup(tmp_path, rows=80)
+    copies = np.zeros(len(setup.train), dtype=np.float32)
+    copies[:16] = 1
+    setup.train.copies = copies
+    # What is not drawn must not matter, whatever its label.
+    one_epoch: dict[str, Any] = {"num_train_epochs": 2, "learning_rate": 1e-2, "per_device_train_batch_size": 8}
+    first = setup.trainer(**one_epoch)
+    first.train()
+    assert first.state.global_step == 4
+    setup.train.probs[0] = np.concatenate([setup.train.probs[0][:16], np.roll(setup.train.probs[0][16:], 1, axis=1)])
+    second = setup.trainer(**one_epoch)
+    second.train()
+    assert torch.equal(weights(first), weights(second))
 
 
 def test_label_smoothing_is_refused(tmp_path: Path) -> None:

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 import random
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,21 +10,10 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from zsd.assets import bundled_teacher_path
-from zsd.errors import ConfigError, InputError
-from zsd.training_data import Collator, LengthGroupedOrder, build_datasets, heldout_mask
+from zsd.errors import ConfigError
+from zsd.training_data import Collator, TrainingOrder, heldout_mask, join_labels, split_labels
 
 ids = st.lists(st.text(max_size=20), unique=True, max_size=60)
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Any:
-    return AutoTokenizer.from_pretrained(bundled_teacher_path())
-
-
-def soft_labels(texts: list[str], k: int = 3, seed: int = 0) -> pa.Table:
-    probs_NK = np.random.default_rng(seed).dirichlet(np.ones(k), size=len(texts)).astype(np.float32)
-    column = pa.FixedSizeListArray.from_arrays(pa.array(probs_NK.reshape(-1)), k)
-    return pa.table({"id": [f"row-{n}" for n in range(len(texts))], "text": texts, "probs": column})
 
 
 @given(ids=ids, seed=st.integers(0, 99), fraction=st.floats(0.01, 0.99))
@@ -62,63 +49,67 @@ def test_a_fraction_outside_0_and_1_is_refused(fraction: float) -> None:
         heldout_mask(["a"], fraction)
 
 
-def test_every_row_is_on_one_side_with_its_own_tokens_and_probabilities(tokenizer: Any) -> None:
-    texts = [f"text number {n} " + "word " * (n % 40) for n in range(300)]
-    table = soft_labels(texts)
-    train, heldout = build_datasets(table.to_batches(max_chunksize=70), tokenizer=tokenizer, max_length=24)
-    assert len(train) + len(heldout) == 300
-    mask_N = heldout_mask(table["id"].to_pylist())
-    expected = table["probs"].to_pylist()
-    for side, rows in ((train, np.flatnonzero(~mask_N)), (heldout, np.flatnonzero(mask_N))):
-        assert len(side) == len(rows)
-        for i, n in enumerate(rows):
-            ids = tokenizer(texts[n], truncation=True, max_length=24)["input_ids"]
-            assert side[i]["input_ids"].tolist() == ids
-            assert side[i]["labels"].tolist() == expected[n]
-            assert side.lengths[i] == len(ids)
-    assert train.tokens.dtype == np.uint16
-
-
-@pytest.mark.parametrize("rows", [0, 1])
-def test_too_few_rows_for_a_split_is_an_error_that_says_what_to_do(rows: int, tokenizer: Any) -> None:
-    table = soft_labels(["a text"] * rows)
-    with pytest.raises(InputError, match=rf"{rows} soft-labelled row.*label more rows"):
-        build_datasets(table.to_batches(), tokenizer=tokenizer, max_length=8)
-
-
-def test_a_batch_has_padded_tokens_and_soft_labels(tokenizer: Any) -> None:
-    train, _ = build_datasets(
-        soft_labels(["one two three " * (n + 1) for n in range(20)]).to_batches(), tokenizer=tokenizer, max_length=512
-    )
-    batch = Collator(tokenizer)([train[0], train[3]])
+def test_a_batch_has_padded_tokens_and_labels_with_what_goes_along() -> None:
+    tokenizer = AutoTokenizer.from_pretrained(bundled_teacher_path())
+    probs_NK = np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]], dtype=np.float32)
+    rows = [
+        {"input_ids": np.arange(5, dtype=np.uint16), "labels": join_labels(probs_NK[0], 1.5, False)},
+        {"input_ids": np.arange(11, dtype=np.uint16), "labels": join_labels(probs_NK[1], 0.5, True)},
+    ]
+    batch = Collator(tokenizer)(rows)
     assert batch["input_ids"].dtype == torch.int64
-    assert batch["input_ids"].shape[1] % 8 == 0
-    assert batch["labels"].shape == (2, 3)
+    assert batch["input_ids"].shape == (2, 16)
+    assert batch["attention_mask"].sum(dim=1).tolist() == [5, 11]
     assert batch["labels"].dtype == torch.float32
-    assert batch["attention_mask"].sum(dim=1).tolist() == train.lengths[[0, 3]].tolist()
+    probs, weights, gold = split_labels(batch["labels"])
+    np.testing.assert_array_equal(probs.numpy(), probs_NK)
+    assert weights.tolist() == [1.5, 0.5]
+    assert gold.tolist() == [False, True]
 
 
 @given(n=st.integers(1, 400), batch=st.integers(1, 40), seed=st.integers(0, 99), epoch=st.integers(0, 9))
 @settings(max_examples=60, deadline=None)
-def test_an_epoch_is_every_row_once_in_an_order_all_workers_agree_on(n: int, batch: int, seed: int, epoch: int) -> None:
+def test_an_epoch_is_every_row_in_full_batches_in_an_order_all_workers_agree_on(
+    n: int, batch: int, seed: int, epoch: int
+) -> None:
     lengths_N = np.random.default_rng(seed).integers(1, 500, size=n)
 
     def order() -> list[int]:
-        sampler = LengthGroupedOrder(lengths_N, batch=batch, seed=seed)
+        sampler = TrainingOrder(lengths_N, batch=batch, seed=seed)
         torch.rand(3)
         sampler.set_epoch(epoch)
-        return list(sampler)
+        rows = list(sampler)
+        assert len(rows) == len(sampler)
+        return rows
 
-    assert sorted(order()) == list(range(n))
+    counts = np.bincount(order(), minlength=n)
+    assert counts.min() >= 1
+    assert counts.sum() % batch == 0
+    assert counts.sum() - n < batch  # only the last batch is filled up
     assert order() == order()
+
+
+@given(copies=st.lists(st.floats(0, 4, width=32), min_size=1, max_size=60), seed=st.integers(0, 99))
+@settings(max_examples=60, deadline=None)
+def test_rows_come_as_often_as_asked_for(copies: list[float], seed: int) -> None:
+    copies_N = np.array([*copies, 1.0], dtype=np.float32)
+    total = max(1, round(float(copies_N.sum())))
+    sampler = TrainingOrder(np.ones(len(copies_N), dtype=np.int64), batch=1, seed=seed, copies=copies_N)
+    counts = np.bincount(list(sampler), minlength=len(copies_N))
+    assert counts.sum() == total
+    expected_N = copies_N * (total / copies_N.sum())
+    assert (np.abs(counts - expected_N) < 1 + 1e-3).all()
+    assert (counts[copies_N == 0] == 0).all()
 
 
 def test_epochs_and_seeds_differ_and_batches_hold_texts_of_about_one_length() -> None:
     lengths_N = np.random.default_rng(0).integers(1, 500, size=1000)
-    sampler = LengthGroupedOrder(lengths_N, batch=10, seed=0)
+    sampler = TrainingOrder(lengths_N, batch=10, seed=0)
     first = list(sampler)
     sampler.set_epoch(1)
     assert list(sampler) != first
-    assert list(LengthGroupedOrder(lengths_N, batch=10, seed=1)) != first
+    assert list(TrainingOrder(lengths_N, batch=10, seed=1)) != first
     spread = np.ptp(lengths_N[np.array(first)].reshape(-1, 10), axis=1)
     assert np.median(spread) < 50
+    shuffled = np.array(list(TrainingOrder(lengths_N, batch=10, seed=0, by_length=False)))
+    assert np.median(np.ptp(lengths_N[shuffled].reshape(-1, 10), axis=1)) > 200

@@ -88,7 +88,7 @@ def _main(argv: list[str]) -> None:
         data=(script.data_file,),
         output=script.output_dir,
         labels=script.class_names_file,
-        template=script.hypothesis_template,
+        template=(script.hypothesis_template,),
         multi_label=script.multi_label or script.multi_class,
         temperature=script.temperature,
         teacher=script.teacher_name_or_path,
@@ -101,7 +101,12 @@ def _main(argv: list[str]) -> None:
     if not do_train:
         return
     card = distill(
-        DistillConfig(soft_labels=script.output_dir, output=script.output_dir, student=script.student_name_or_path),
+        DistillConfig(
+            soft_labels=script.output_dir,
+            output=script.output_dir,
+            student=script.student_name_or_path,
+            calibrate="none",
+        ),
         DEFAULTS | training,
     )
     for file in sorted((Path(script.output_dir) / STUDENT).iterdir(), key=lambda file: file.name == "config.json"):

@@ -10,6 +10,7 @@ import pyarrow as pa
 from zsd import storage
 from zsd.assets import sample_path
 from zsd.config import BenchmarkConfig, DistillConfig, LabelConfig, RunConfig
+from zsd.distill_config import TrainingChoices
 from zsd.distributed.benchmark import FOLDER, benchmark
 from zsd.distributed.label import label
 from zsd.distributed.train import distill
@@ -53,9 +54,10 @@ def run(config: RunConfig, arguments: dict[str, Any]) -> dict[str, Any]:
         DistillConfig(
             soft_labels=config.output,
             output=config.output,
-            student=config.student,
-            num_workers=config.num_workers,
+            test=test,
+            test_text_column=text_column,
             ray_address=config.ray_address,
+            **{one.name: getattr(config, one.name) for one in fields(TrainingChoices)},
         ),
         arguments,
     )
@@ -87,8 +89,9 @@ def _check(
     """Find the mistakes in what the later jobs are given before the first one has run for hours."""
     if not storage.resolve(config.output).is_local:
         raise ConfigError(f"--output {config.output}: zsd run writes its report to a local or mounted folder only")
-    if config.student is not None:
-        parse_student(config.student)
+    for student in (config.student, *config.students):
+        if student is not None:
+            parse_student(student)
     labels = labelling.label_set()
     if test:
         read_gold(

@@ -1,4 +1,4 @@
-"""`zsd distill`: soft labels to a student, on one or many Ray Train workers."""
+"""`zsd distill`: soft labels to a student, on one or many Ray Train workers, in one or more rounds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pyarrow.fs as pafs
@@ -15,18 +15,20 @@ from ray.train.torch import TorchTrainer
 from ray.util.queue import Empty, Queue
 
 from zsd import errors, storage
-from zsd.assets import BUNDLED_TEACHER
 from zsd.config import DistillConfig
 from zsd.console import duration, say
-from zsd.distributed.cluster import connect, own_error, train_resources
-from zsd.distributed.train_worker import CHECKPOINTS, TrainTask, refusal_file, train_loop
-from zsd.errors import ConfigError, ZsdError
+from zsd.distributed.cluster import connect, own_error, run_tasks, train_resources
+from zsd.distributed.train_worker import WorkerTask, refusal_file, train_loop
+from zsd.errors import ZsdError
+from zsd.light_training import train_light
 from zsd.output import claim
-from zsd.shards import Store, checksum, read_json
-from zsd.students.folder import CARD, STUDENT
+from zsd.shards import Store, read_json
+from zsd.students.folder import CARD
 from zsd.students.layers import build_student
-from zsd.students.spec import DEFAULT_CHECKPOINT_STUDENT, DEFAULT_LAYERS_STUDENT, parse_student
-from zsd.teachers.nli import absolute_checkpoint, teacher_checkpoint
+from zsd.students.spec import parse_student
+from zsd.teachers.nli import teacher_checkpoint
+from zsd.training_job import CHECKPOINTS, TrainTask
+from zsd.training_plan import TrainingPlan, plan_training
 
 WORKER_RETRIES = 3
 """Times that training goes on from its last checkpoint after a worker has died."""
@@ -39,104 +41,114 @@ def distill(config: DistillConfig, arguments: dict[str, Any]) -> dict[str, Any]:
         config: what to train on and where to.
         arguments: transformers `TrainingArguments` by name, over zsd's defaults.
 
+    Returns:
+        The card of the student; of the first where several are trained, with those of the others under ``students``.
+
     Raises:
-        InputError: the store, the student, an argument or the output directory is wrong.
+        InputError: the store, a student, the reviewed rows, an argument or the output directory is wrong.
     """
-    store = Store(config.soft_labels)
-    if store.manifest["job"] != "label":
-        raise ConfigError(f"{config.soft_labels}: holds predictions, not soft labels: give the output of zsd label")
-    task = _task(config, store, arguments)
-    claim(config.output, "distill", _identity(task, store))
-    card_file = storage.join(config.output, STUDENT, CARD)
-    if storage.exists(card_file):
+    plan = plan_training(config, arguments)
+    claim(config.output, "distill", plan.identity)
+    if all(_finished(task) for task in plan.tasks):
         say(f"{config.output}: this distill job is finished, nothing to do")
-        return read_json(card_file)
+        return _cards(plan)
     try:
-        _run(task, store, config)
+        _check_students(plan)
+        connect(config.ray_address)
+        for line in plan.remarks:
+            say(f"distill: {line}")
+        for task in plan.tasks:
+            if not _finished(task):
+                _train(task, config)
     except ZsdError:
-        if not _has_checkpoint(config.output):
+        if not any(_has_checkpoint(task) for task in plan.tasks):
             storage.delete_folder(storage.join(config.output, CHECKPOINTS))
         raise
     storage.delete_folder(storage.join(config.output, CHECKPOINTS))
-    return read_json(card_file)
+    return _cards(plan)
 
 
-def _run(task: TrainTask, store: Store, config: DistillConfig) -> None:
-    labels = store.manifest["labels"]
-    build_student(
-        parse_student(task.student),
-        teacher=teacher_checkpoint(task.teacher),
-        names=labels["names"],
-        multi_label=labels["multi_label"],
-        seed=int(task.arguments.get("seed", 0)),
-    )
-    connect(config.ray_address)
+def _cards(plan: TrainingPlan) -> dict[str, Any]:
+    first, *others = [read_json(storage.join(task.target, CARD)) for task in plan.tasks]
+    return {**first, "students": {card["student"]: card for card in others}} if others else first
+
+
+def _finished(task: TrainTask) -> bool:
+    return storage.exists(storage.join(task.target, CARD))
+
+
+def _check_students(plan: TrainingPlan) -> None:
+    """Find a student that cannot be built before a cluster is asked for."""
+    for task in plan.tasks:
+        labels = Store(task.store).manifest["labels"]
+        spec = parse_student(task.student)
+        if spec.kind == "encoder":
+            build_student(
+                spec,
+                teacher=teacher_checkpoint(task.teacher),
+                names=labels["names"],
+                multi_label=labels["multi_label"],
+                seed=int(task.arguments.get("seed", 0)),
+            )
+
+
+def _train(task: TrainTask, config: DistillConfig) -> None:
+    """All rounds of one student; those that are done already are passed over."""
     started = time.monotonic()
-    rows = store.manifest["rows"]
-    say(f"distill: {task.student} on {rows:,} soft-labelled rows, {config.num_workers} worker(s)")
-    _fit(task, config.num_workers)
-    agreement = read_json(storage.join(config.output, STUDENT, CARD))["heldout"]["agreement"]
-    where = storage.join(config.output, STUDENT)
-    say(f"distill: done in {duration(time.monotonic() - started)}, held-out agreement {agreement:.3f}: {where}")
+    rows = Store(task.store).manifest["rows"]
+    light = parse_student(task.student).kind != "encoder"
+    say(f"distill: {task.student} on {rows:,} soft-labelled rows, {1 if light else config.num_workers} worker(s)")
+    for turn in task.turns:
+        if storage.exists(storage.join(turn.published, CARD)):
+            continue
+        if turn.round:
+            say(f"distill: round {turn.round} of {task.rounds} of self-training")
+        with _lines() as lines:
+            if light:
+                run_tasks(partial(train_light, write=lines.put), [turn])
+            else:
+                _fit(turn, config, lines)
+    held_out = read_json(storage.join(task.target, CARD))["heldout"]
+    told = f"held-out agreement {held_out['agreement']:.3f}"
+    if "gold_accuracy" in held_out:
+        told += f", accuracy {held_out['gold_accuracy']:.3f} on {held_out['gold_rows']} reviewed rows held out"
+    say(f"distill: done in {duration(time.monotonic() - started)}, {told}: {task.target}")
 
 
-def _has_checkpoint(output: str) -> bool:
-    place = storage.resolve(storage.join(output, CHECKPOINTS, "distill"))
-    found = place.fs.get_file_info(pafs.FileSelector(place.path, allow_not_found=True))
-    return any(info.base_name.startswith("checkpoint_") for info in found)
+def _has_checkpoint(task: TrainTask) -> bool:
+    for turn in task.turns:
+        place = storage.resolve(storage.join(task.work, turn.run))
+        found = place.fs.get_file_info(pafs.FileSelector(place.path, allow_not_found=True))
+        if any(info.base_name.startswith("checkpoint_") for info in found):
+            return True
+    return False
 
 
-def _task(config: DistillConfig, store: Store, arguments: dict[str, Any]) -> TrainTask:
-    teacher = str(store.manifest["teacher"])
-    bundled = teacher == BUNDLED_TEACHER
-    return TrainTask(
-        store=store.root,
-        output=storage.resolve(config.output).uri,
-        student=absolute_checkpoint(
-            config.student or (DEFAULT_LAYERS_STUDENT if bundled else DEFAULT_CHECKPOINT_STUDENT)
-        ),
-        teacher=teacher,
-        heldout_fraction=config.heldout_fraction,
-        freeze_embeddings=config.freeze_embeddings,
-        arguments=arguments,
-        threads=1,
-    )
-
-
-def _identity(task: TrainTask, store: Store) -> dict[str, Any]:
-    shards = "".join(shard["checksum"] for shard in store.manifest["shards"])
-    return {
-        "soft_labels": checksum(shards.encode()),
-        "student": task.student,
-        "heldout_fraction": task.heldout_fraction,
-        "freeze_embeddings": task.freeze_embeddings,
-        "training_arguments": task.arguments,
-    }
-
-
-def _fit(task: TrainTask, workers: int) -> None:
+def _fit(task: TrainTask, config: DistillConfig, lines: Queue) -> None:
+    workers, fewest = config.num_workers, config.min_workers
     use_gpu, threads = train_resources(workers)
-    place = storage.resolve(storage.join(task.output, CHECKPOINTS))
+    place = storage.resolve(task.work)
     place.fs.create_dir(place.path, recursive=True)
-    with _lines() as queue:
-        trainer = TorchTrainer(
-            train_loop,
-            train_loop_config={"task": replace(task, threads=threads, lines=queue)},
-            scaling_config=ray.train.ScalingConfig(
-                num_workers=workers, use_gpu=use_gpu, resources_per_worker=_resources(use_gpu, threads)
-            ),
-            run_config=ray.train.RunConfig(
-                name="distill",
-                storage_path=place.path,
-                storage_filesystem=place.fs,
-                failure_config=ray.train.FailureConfig(max_failures=WORKER_RETRIES),
-                checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
-            ),
-        )
-        try:
-            trainer.fit()
-        except ray.train.WorkerGroupError as error:
-            raise next(map(own_error, error.worker_failures.values()), error) from None
+    trainer = TorchTrainer(
+        train_loop,
+        train_loop_config={"worker": WorkerTask(task=task, threads=threads, lines=lines)},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=workers if fewest is None else (fewest, workers),
+            use_gpu=use_gpu,
+            resources_per_worker=_resources(use_gpu, threads),
+        ),
+        run_config=ray.train.RunConfig(
+            name=task.run,
+            storage_path=place.path,
+            storage_filesystem=place.fs,
+            failure_config=ray.train.FailureConfig(max_failures=WORKER_RETRIES),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+        ),
+    )
+    try:
+        trainer.fit()
+    except ray.train.WorkerGroupError as error:
+        raise next(map(own_error, error.worker_failures.values()), error) from None
     if storage.exists(refusal_file(task)):
         refusal = read_json(refusal_file(task))
         storage.delete_file(refusal_file(task))

@@ -1,119 +1,110 @@
-"""What every Ray Train worker of `zsd distill` runs: build the student, train it, publish it."""
+"""What every Ray Train worker of `zsd distill` runs: its share of preparing the rows, then the training itself.
+
+The corpus is not streamed through Ray Data: what a shard of a stream gives depends on the number of workers, and it
+cannot go on in the middle. The workers tokenize the store once, into files that all of them map (`zsd.training_rows`).
+"""
 
 from __future__ import annotations
 
-import itertools
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.fs as pafs
 import ray.train
+import torch
+from ray.train.collective import barrier
 from ray.train.huggingface.transformers import RayTrainReportCallback, prepare_trainer
 from ray.util.queue import Queue
 from transformers import TrainingArguments
 
-import zsd
 from zsd import storage
 from zsd.distributed.cluster import placement_here
 from zsd.errors import ConfigError, InputError
+from zsd.inference import FloatArray, probabilities, token_logits
 from zsd.quiet import quiet_transformers
 from zsd.shards import Store, write_json
-from zsd.students.checkpoint import save_student
-from zsd.students.folder import CARD, STUDENT
+from zsd.students.checkpoint import load_checkpoint, save_student
 from zsd.students.layers import build_student
 from zsd.students.spec import parse_student
 from zsd.teachers.nli import one_line, teacher_checkpoint
 from zsd.training import default_training_arguments, make_trainer
-from zsd.training_data import build_datasets
-
-CHECKPOINTS = "checkpoints"
+from zsd.training_job import (
+    TrainTask,
+    open_sides,
+    prepare_answers,
+    prepare_labels,
+    prepare_rows,
+    publish,
+    trained_card,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainTask:
-    """All that a training worker needs; picklable.
+class WorkerTask:
+    """The training, and what a worker is given for it.
 
     Args:
-        store: output directory of the label job.
-        output: the distill job's output directory.
-        student: what `zsd.students.spec.parse_student` reads.
-        teacher: ``bundled`` or the checkpoint to cut a ``layers:`` student from.
-        heldout_fraction: share of rows held out.
-        freeze_embeddings: None: for ``layers:`` students only.
-        arguments: transformers `TrainingArguments` the user gave.
+        task: the training.
         threads: processor threads of a worker.
         lines: where progress lines go.
     """
 
-    store: str
-    output: str
-    student: str
-    teacher: str
-    heldout_fraction: float
-    freeze_embeddings: bool | None
-    arguments: dict[str, Any]
+    task: TrainTask
     threads: int
-    lines: Queue | None = None
+    lines: Queue
 
 
-def train_loop(config: dict[str, TrainTask]) -> None:
+def train_loop(config: dict[str, WorkerTask]) -> None:
     """What every Ray Train worker runs.
 
     A refusal (`InputError`; all workers come to the same) is written down for the driver: raised, Ray would take it
     for a death and try again.
     """
-    task = config["task"]
+    here = config["worker"]
+    torch.set_num_threads(here.threads)
     try:
-        _train(task)
+        with tempfile.TemporaryDirectory(prefix="zsd-train-") as scratch, quiet_transformers():
+            _Round(here, Path(scratch)).run()
     except InputError as error:
-        write_json(refusal_file(task), {"error": type(error).__name__, "message": str(error)})
+        write_json(refusal_file(here.task), {"error": type(error).__name__, "message": str(error)})
 
 
 def refusal_file(task: TrainTask) -> str:
     """Where a worker writes down why it refused."""
-    return storage.join(task.output, CHECKPOINTS, "refusal.json")
+    return storage.join(task.work, "refusal.json")
 
 
-def _train(task: TrainTask) -> None:
-    import torch
+class _Round:
+    """One round of training, as one worker sees it."""
 
-    torch.set_num_threads(task.threads)
-    context = ray.train.get_context()
-    store = Store(task.store)
-    labels = store.manifest["labels"]
-    spec = parse_student(task.student)
-    model, tokenizer = build_student(
-        spec,
-        teacher=teacher_checkpoint(task.teacher),
-        names=labels["names"],
-        multi_label=labels["multi_label"],
-        seed=int(task.arguments.get("seed", 0)),
-    )
-    train, heldout = build_datasets(
-        _batches(store),
-        tokenizer=tokenizer,
-        max_length=tokenizer.model_max_length,
-        heldout_fraction=task.heldout_fraction,
-    )
-    use_cpu = bool(task.arguments.get("use_cpu", placement_here().device == "cpu"))
-    chosen = default_training_arguments(len(train), use_cpu=use_cpu, workers=context.get_world_size()) | task.arguments
-    frozen = task.freeze_embeddings if task.freeze_embeddings is not None else spec.layers is not None
-    write = _writer(task, context.get_world_rank())
-    with tempfile.TemporaryDirectory(prefix="zsd-train-") as scratch, quiet_transformers():
+    def __init__(self, here: WorkerTask, scratch: Path) -> None:
+        self.task, self.scratch = here.task, scratch
+        context = ray.train.get_context()
+        self.worker, self.workers = context.get_world_rank(), context.get_world_size()
+        self.write: Callable[[str], None] = here.lines.put if self.worker == 0 else lambda line: None
+        self.device = placement_here().device
+        self.use_cpu = bool(self.task.arguments.get("use_cpu", self.device == "cpu"))
+
+    def run(self) -> None:
+        """Prepare, train, and publish the student."""
+        task = self.task
+        model, tokenizer = self._student()
+        prepare_rows(task, tokenizer, worker=self.worker, workers=self.workers)
+        barrier()
+        rows = self._local(task.rows)
+        train, heldout = open_sides(task, rows, self._labels(rows))
+        chosen = self._chosen(int(train.keep.sum()))
         trainer = make_trainer(
             model,
             tokenizer,
-            _training_arguments(scratch, chosen),
+            _training_arguments(str(self.scratch), chosen),
             train=train,
             heldout=heldout,
-            multi_label=labels["multi_label"],
-            temperature=store.manifest["temperature"],
-            freeze_embeddings=frozen,
-            write=write,
+            objective=task.objective,
+            write=self.write,
         )
         trainer.add_callback(RayTrainReportCallback())
         trainer = prepare_trainer(trainer)
@@ -121,15 +112,66 @@ def _train(task: TrainTask) -> None:
         if checkpoint is None:
             trainer.train()
         else:
-            write("distill: going on from the last checkpoint")
+            self.write("distill: going on from the last checkpoint")
             with checkpoint.as_directory() as directory:
                 trainer.train(resume_from_checkpoint=str(Path(directory) / RayTrainReportCallback.CHECKPOINT_NAME))
         metrics = trainer.evaluate()
-        if context.get_world_rank() == 0:
-            card = _card(task, store, chosen, frozen, metrics, len(train), len(heldout))
-            card["parameters"] = sum(parameter.numel() for parameter in model.parameters())
-            card["workers"] = context.get_world_size()
-            _publish(model, tokenizer, card, Path(scratch) / STUDENT, storage.join(task.output, STUDENT))
+        if self.worker == 0:
+            facts = {
+                "steps": trainer.state.global_step,
+                "training_arguments": chosen,
+                "parameters": sum(parameter.numel() for parameter in model.parameters()),
+                "workers": self.workers,
+            }
+            save_student(model, tokenizer, self.scratch / "student")
+            card = trained_card(task, train, heldout, metrics, **facts)
+            publish(self.scratch / "student", card, task.published)
+
+    def _student(self) -> tuple[Any, Any]:
+        """The student to train: as asked for, or in a later round the one that the round before has left."""
+        labels = Store(self.task.store).manifest["labels"]
+        return build_student(
+            parse_student(self._local(self.task.before) if self.task.round else self.task.student),
+            teacher=teacher_checkpoint(self.task.teacher),
+            names=labels["names"],
+            multi_label=labels["multi_label"],
+            seed=int(self.task.arguments.get("seed", 0)),
+        )
+
+    def _labels(self, rows: str) -> str | None:
+        """Local folder of the labels of this round, made where they are not there yet; None: the teacher's."""
+        if self.task.labels is None:
+            return None
+        share = {"worker": self.worker, "workers": self.workers}
+        model, tokenizer = load_checkpoint(self._local(self.task.before))
+        model.to(self.device)
+
+        def answers(ids: Sequence[Any]) -> FloatArray:
+            with torch.autocast(self.device, torch.bfloat16, enabled=self._chosen(len(ids))["bf16"]):
+                logits_NK = token_logits(model, tokenizer, ids)[0]
+            return probabilities(logits_NK, multi_label=self.task.objective.multi_label)
+
+        prepare_answers(self.task, rows, answers, **share)
+        barrier()
+        prepare_labels(self.task, rows, self._local(self.task.answers), **share)
+        barrier()
+        return self._local(self.task.labels)
+
+    def _chosen(self, train_rows: int) -> dict[str, Any]:
+        """The training arguments: zsd's defaults on this hardware, and over them what the user gave."""
+        defaults = default_training_arguments(train_rows, use_cpu=self.use_cpu, workers=self.workers)
+        return defaults | self.task.arguments
+
+    def _local(self, uri: str) -> str:
+        """A folder on a file system of this machine: itself, or a copy of it where it lies in an object store."""
+        place = storage.resolve(uri)
+        if place.is_local:
+            return place.path
+        copy = self.scratch / place.path.rpartition("/")[2]
+        if not copy.exists():
+            copy.mkdir()
+            pafs.copy_files(place.path, str(copy), source_filesystem=place.fs)
+        return str(copy)
 
 
 def _training_arguments(scratch: str, chosen: dict[str, Any]) -> TrainingArguments:
@@ -137,54 +179,3 @@ def _training_arguments(scratch: str, chosen: dict[str, Any]) -> TrainingArgumen
         return TrainingArguments(output_dir=scratch, **chosen)
     except (ValueError, TypeError, ImportError) as error:
         raise ConfigError(f"transformers refuses the training arguments: {one_line(error)}") from None
-
-
-def _batches(store: Store) -> Iterator[pa.RecordBatch]:
-    return itertools.chain.from_iterable(table.to_batches() for table in store.tables(["id", "text", "probs"]))
-
-
-def _writer(task: TrainTask, rank: int) -> Callable[[str], None]:
-    lines = task.lines
-    if rank != 0 or lines is None:
-        return lambda line: None
-
-    def write(line: str) -> None:
-        lines.put(line)
-
-    return write
-
-
-def _card(
-    task: TrainTask,
-    store: Store,
-    chosen: dict[str, Any],
-    frozen: bool,
-    metrics: dict[str, float],
-    train_rows: int,
-    heldout_rows: int,
-) -> dict[str, Any]:
-    manifest = store.manifest
-    kept = {name: metrics[f"eval_{name}"] for name in ("agreement", "kl", "loss")}
-    return {
-        "zsd_version": zsd.__version__,
-        "labels": manifest["labels"],
-        "teacher": manifest["teacher"],
-        "teacher_fingerprint": manifest["teacher_fingerprint"],
-        "nli_classes": manifest["nli_classes"],
-        "temperature": manifest["temperature"],
-        "student": task.student,
-        "train_rows": train_rows,
-        "heldout": {"rows": heldout_rows, "fraction": task.heldout_fraction, **kept},
-        "freeze_embeddings": frozen,
-        "training_arguments": chosen,
-    }
-
-
-def _publish(model: Any, tokenizer: Any, card: dict[str, Any], scratch: Path, target: str) -> None:
-    """Write the checkpoint here, copy it to the output, and its card last: a student without one is not finished."""
-    save_student(model, tokenizer, scratch)
-    place = storage.resolve(target)
-    storage.delete_folder(target)
-    place.fs.create_dir(place.path, recursive=True)
-    pafs.copy_files(str(scratch), place.path, source_filesystem=pafs.LocalFileSystem(), destination_filesystem=place.fs)
-    write_json(storage.join(target, CARD), card)

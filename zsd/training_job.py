@@ -1,0 +1,292 @@
+"""A training as a job on files: its task, the share of a worker in preparing it, and what is told of it afterwards.
+
+::
+
+    OUT/checkpoints/NAME/rows/        tokenized rows with the teacher's labels (`zsd.training_rows`)
+    OUT/checkpoints/NAME/answers-R/   what the student before round R says of them
+    OUT/checkpoints/NAME/labels-R/    the labels of round R of self-training, made of both
+    OUT/checkpoints/NAME/round-R/     the checkpoints of that round
+    OUT/checkpoints/NAME/student-R/   the student after it, where another round follows
+
+Legend: N rows, K labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+import zsd
+from zsd import storage
+from zsd.errors import InputError
+from zsd.inference import FloatArray
+from zsd.row_weights import plan_epoch
+from zsd.self_training import next_labels
+from zsd.shards import Store, matrix, vectors, write_json
+from zsd.soft_labels import Recipe
+from zsd.students.folder import CARD
+from zsd.training import Objective
+from zsd.training_rows import (
+    HELDOUT,
+    TRAIN,
+    TrainingRows,
+    file_name,
+    gold_table,
+    mapped,
+    side_files,
+    training_table,
+    write_arrow,
+    write_sides,
+)
+
+CHECKPOINTS = "checkpoints"
+LOGITS = ["id", "text", "entailment", "contradiction"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainTask:
+    """All that a training worker needs to know; picklable.
+
+    Args:
+        store: output directory of the label job.
+        work: the folder below ``checkpoints`` of this student.
+        target: where the finished student goes.
+        student: what `zsd.students.spec.parse_student` reads.
+        teacher: ``bundled`` or the checkpoint to cut a ``layers:`` student from.
+        recipe: makes the labels of the stored logits.
+        gold: K reviewed probabilities by text id.
+        new_gold: texts of those of them that are not in the store.
+        excluded: text ids of rows that are never trained on, nor held out.
+        heldout_fraction: share of rows held out.
+        objective: what the student is trained for.
+        weight: see `zsd.row_weights.loss_weights`.
+        balance: see `zsd.row_weights.class_copies`.
+        gold_weight: how often a reviewed row comes for each time that another does.
+        round: 0 is the training on the teacher's labels, R the Rth round of self-training.
+        rounds: the last of them.
+        arguments: transformers `TrainingArguments` the user gave.
+    """
+
+    store: str
+    work: str
+    target: str
+    student: str
+    teacher: str
+    recipe: Recipe
+    gold: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    new_gold: tuple[str, ...] = ()
+    excluded: frozenset[str] = frozenset()
+    heldout_fraction: float
+    objective: Objective
+    weight: str
+    balance: float
+    gold_weight: float
+    round: int = 0
+    rounds: int = 0
+    arguments: dict[str, Any]
+
+    @property
+    def turns(self) -> list[TrainTask]:
+        """This training, round by round."""
+        return [replace(self, round=number) for number in range(self.rounds + 1)]
+
+    @property
+    def rows(self) -> str:
+        """Folder of the tokenized rows."""
+        return storage.join(self.work, "rows")
+
+    @property
+    def answers(self) -> str:
+        """Folder of what the student before this round says of them."""
+        return storage.join(self.work, f"answers-{self.round}")
+
+    @property
+    def labels(self) -> str | None:
+        """Folder of the labels of this round; None for the teacher's."""
+        return storage.join(self.work, f"labels-{self.round}") if self.round else None
+
+    @property
+    def run(self) -> str:
+        """Name of the folder with the checkpoints of this round."""
+        return f"round-{self.round}"
+
+    @property
+    def published(self) -> str:
+        """Where the student of this round goes."""
+        return self.target if self.round == self.rounds else storage.join(self.work, f"student-{self.round}")
+
+    @property
+    def before(self) -> str:
+        """Where the student of the round before is."""
+        return storage.join(self.work, f"student-{self.round - 1}")
+
+
+def prepare_rows(task: TrainTask, tokenizer: Any, *, worker: int, workers: int) -> None:
+    """Write this worker's share of the tokenized rows: every file of the store that is its turn and not done."""
+    store = Store(task.store)
+    made = {"tokenizer": tokenizer, "max_length": tokenizer.model_max_length}
+    for part, name in enumerate(store.parts):
+        if part % workers == worker and not _done(task.rows, part):
+            rows = store.table(name, LOGITS)
+            table = training_table(rows, recipe=task.recipe, gold=task.gold, excluded=task.excluded, **made)
+            write_sides(table, task.rows, part, heldout_fraction=task.heldout_fraction)
+    last = len(store.parts)
+    if task.new_gold and last % workers == worker and not _done(task.rows, last):
+        table = gold_table(task.gold, task.new_gold, **made)
+        write_sides(table, task.rows, last, heldout_fraction=task.heldout_fraction)
+
+
+def _done(folder: str, part: int) -> bool:
+    return storage.exists(storage.join(folder, file_name(TRAIN, part)))
+
+
+def prepare_answers(
+    task: TrainTask, rows: str, probabilities: Callable[[Sequence[Any]], FloatArray], *, worker: int, workers: int
+) -> None:
+    """Write this worker's share of what the student before this round says of the training rows.
+
+    Args:
+        task: of a round of self-training.
+        rows: local folder of the tokenized rows.
+        probabilities: of the student, for the token ids of some rows.
+        worker: number of this worker.
+        workers: how many there are.
+    """
+    for name in _turn(rows, task.answers, worker, workers):
+        dataset = TrainingRows(rows, [name])
+        ids = [dataset[n]["input_ids"] for n in range(len(dataset))]
+        columns = {"probs": vectors(probabilities(ids))}
+        write_arrow(storage.join(task.answers, name), pa.table(columns))
+
+
+def prepare_labels(task: TrainTask, rows: str, answers: str, *, worker: int, workers: int) -> None:
+    """Write this worker's share of the labels of a round of self-training, when all answers are there.
+
+    Args:
+        task: of a round of self-training.
+        rows: local folder of the tokenized rows.
+        answers: local folder of what the student before it says of them.
+        worker: number of this worker.
+        workers: how many there are.
+    """
+    assert task.labels is not None, "round 0 has the teacher's labels"
+    names = side_files(answers, TRAIN)
+    sums = [matrix(mapped(storage.join(answers, name))["probs"]).sum(axis=0, dtype=np.float64) for name in names]
+    total = sum(len(mapped(storage.join(answers, name))) for name in names)
+    frequency_K = (np.sum(sums, axis=0) / max(1, total)).astype(np.float32)
+    for name in _turn(rows, task.labels, worker, workers):
+        before = mapped(storage.join(rows, name))
+        teacher_NK, gold_N = matrix(before["probs"]), before["gold"].to_numpy()
+        student_NK = matrix(mapped(storage.join(answers, name))["probs"])
+        labels_NK, keep_N = next_labels(student_NK, teacher_NK, frequency_K, multi_label=task.objective.multi_label)
+        labels_NK = np.where(gold_N[:, None], teacher_NK, labels_NK)  # what a person said stands
+        columns = {"probs": vectors(labels_NK), "keep": pa.array(keep_N | gold_N)}
+        write_arrow(storage.join(task.labels, name), pa.table(columns))
+
+
+def _turn(rows: str, done: str, worker: int, workers: int) -> list[str]:
+    """The files of the training side that this worker has to answer with one of the same name."""
+    there = set(side_files(done, TRAIN))
+    return [name for name in side_files(rows, TRAIN)[worker::workers] if name not in there]
+
+
+def open_sides(task: TrainTask, rows: str, labels: str | None) -> tuple[TrainingRows, TrainingRows]:
+    """The training and the held-out side, ready to be trained on.
+
+    Args:
+        task: the round.
+        rows: local folder of the tokenized rows.
+        labels: local folder of the labels of the round; None: the teacher's.
+
+    Raises:
+        InputError: there are too few rows for the split: one side is empty.
+    """
+    train = TrainingRows(rows, side_files(rows, TRAIN), labels)
+    heldout = TrainingRows(rows, side_files(rows, HELDOUT))
+    for side, name in ((train, "training"), (heldout, "held-out")):
+        if not len(side):
+            raise InputError(
+                f"{len(train) + len(heldout)} soft-labelled row(s) leave none for the {name} side of the split "
+                f"(--heldout-fraction {task.heldout_fraction}): label more rows, or change the fraction"
+            )
+    if not train.keep.any():
+        raise InputError(
+            f"--rounds {task.rounds}: the student is sure of no row after round {task.round - 1}: lower it"
+        )
+    train.weights, train.copies = plan_epoch(
+        train.probs,
+        keep_N=train.keep,
+        gold_N=train.gold,
+        weight=task.weight,
+        balance=task.balance,
+        gold_weight=task.gold_weight,
+        multi_label=task.objective.multi_label,
+    )
+    return train, heldout
+
+
+def publish(folder: Path, card: dict[str, Any], target: str) -> None:
+    """Copy a finished student to its place, and its card last: a student without one is not finished.
+
+    Args:
+        folder: local folder that holds it.
+        card: what ``zsd.json`` is to say.
+        target: where it goes; what lies there is replaced.
+    """
+    place = storage.resolve(target)
+    storage.delete_folder(target)
+    place.fs.create_dir(place.path, recursive=True)
+    pafs.copy_files(str(folder), place.path, source_filesystem=pafs.LocalFileSystem(), destination_filesystem=place.fs)
+    write_json(storage.join(target, CARD), card)
+
+
+def trained_card(
+    task: TrainTask, train: TrainingRows, heldout: TrainingRows, metrics: Mapping[str, float], **more: Any
+) -> dict[str, Any]:
+    """What ``zsd.json`` says of a student that the Trainer has trained.
+
+    Args:
+        task: its last round.
+        train: rows it was trained on.
+        heldout: rows it was measured on.
+        metrics: of the Trainer on those.
+        more: further entries.
+    """
+    kept = ("agreement", "kl", "loss", "gold_rows", "gold_accuracy")
+    figures = {name: metrics[f"eval_{name}"] for name in kept if f"eval_{name}" in metrics}
+    return student_card(
+        task,
+        kind="encoder",
+        train_rows=int(train.keep.sum()),
+        heldout={"rows": len(heldout), "fraction": task.heldout_fraction, **figures},
+        **more,
+    )
+
+
+def student_card(task: TrainTask, **more: Any) -> dict[str, Any]:
+    """What ``zsd.json`` of a student says: where it comes from and how it was trained."""
+    manifest = Store(task.store).manifest
+    return {
+        "zsd_version": zsd.__version__,
+        "labels": manifest["labels"],
+        "teacher": manifest["teacher"],
+        "teacher_fingerprint": manifest["teacher_fingerprint"],
+        "nli_classes": manifest["nli_classes"],
+        "temperature": task.objective.temperature,
+        "recipe": task.recipe.to_dict(),
+        "student": task.student,
+        "gold_rows": len(task.gold),
+        "rounds": task.round,
+        "objective": asdict(task.objective),
+        "weight": task.weight,
+        "balance": task.balance,
+        "gold_weight": task.gold_weight,
+        "freeze_embeddings": task.objective.freeze_embeddings,
+        **more,
+    }

@@ -1,0 +1,239 @@
+"""What a distill job comes to: its students, the recipe of their labels, the reviewed rows, and what makes it this job.
+
+Legend: N rows, K labels.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from zsd import storage
+from zsd.assets import BUNDLED_TEACHER
+from zsd.config import DistillConfig
+from zsd.corpus.normalize import text_ids
+from zsd.errors import ConfigError
+from zsd.gold import GoldRows, read_gold
+from zsd.shards import Store, checksum, read_json
+from zsd.soft_labels import fit_recipe
+from zsd.students.folder import CARD, STUDENT
+from zsd.students.spec import DEFAULT_CHECKPOINT_STUDENT, DEFAULT_LAYERS_STUDENT, parse_student
+from zsd.teachers.nli import absolute_checkpoint, checkpoint_fingerprint
+from zsd.training import Objective
+from zsd.training_job import CHECKPOINTS, TrainTask
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingPlan:
+    """A distill job.
+
+    Args:
+        tasks: one for each student, the first the one that goes to ``student/``.
+        identity: what makes two runs the same job.
+        remarks: what the user should know of it.
+    """
+
+    tasks: tuple[TrainTask, ...]
+    identity: dict[str, Any]
+    remarks: tuple[str, ...]
+
+
+def plan_training(config: DistillConfig, arguments: dict[str, Any]) -> TrainingPlan:
+    """Read what a job is given and fit the recipe.
+
+    Raises:
+        InputError: the store, a student or the reviewed rows are not what they should be.
+    """
+    store = Store(config.soft_labels)
+    labels = store.manifest["labels"]
+    if store.manifest["job"] != "label":
+        raise ConfigError(f"{config.soft_labels}: holds predictions, not soft labels: give the output of zsd label")
+    if labels["multi_label"] and config.balance:
+        raise ConfigError("--balance is for labels of which each row has one: leave it away with --multi-label")
+    reviewed = _Reviewed(config, store)
+    recipe = fit_recipe(store, method=config.calibrate, gold=reviewed.classes or None)
+    task: dict[str, Any] = {
+        "store": store.root,
+        "teacher": str(store.manifest["teacher"]),
+        "recipe": recipe,
+        "gold": reviewed.probs,
+        "new_gold": reviewed.unknown,
+        "excluded": reviewed.excluded,
+        "heldout_fraction": config.heldout_fraction,
+        "weight": config.weight,
+        "balance": config.balance,
+        "gold_weight": config.gold_weight,
+        "arguments": arguments,
+    }
+    remarks = list(reviewed.remarks)
+    tasks = []
+    for number, name in enumerate(_students(config, store)):
+        folder, spec = folder_name(name), parse_student(name)
+        start = earlier_student(name)
+        remarks += _about_start(name, start, labels["names"])
+        frozen = config.freeze_embeddings
+        if frozen is None:
+            frozen = start["freeze_embeddings"] if start else spec.layers is not None
+        objective = Objective(
+            multi_label=labels["multi_label"],
+            # A temperature that was fitted to reviewed rows is there to be learned, not to be taken off again.
+            temperature=1.0 if reviewed.classes else recipe.temperature,
+            hard_labels=config.hard_labels,
+            freeze_embeddings=frozen,
+            patience=config.patience,
+        )
+        output = storage.resolve(config.output).uri
+        target = storage.join(output, STUDENT if number == 0 else f"{STUDENT}-{folder}")
+        work = storage.join(output, CHECKPOINTS, folder)
+        rounds = config.rounds
+        if spec.kind != "encoder":
+            rounds = 0
+            remarks += [
+                f"{name}: --{one} is for encoder students and changes nothing" for one in _only_encoders(config)
+            ]
+        tasks.append(TrainTask(student=name, target=target, work=work, objective=objective, rounds=rounds, **task))
+    _check_folders(tasks)
+    return TrainingPlan(tasks=tuple(tasks), identity=_identity(config, store, tasks), remarks=tuple(remarks))
+
+
+def _only_encoders(config: DistillConfig) -> list[str]:
+    """Options that were given and that only the training of an encoder knows."""
+    names = ("rounds", "balance", "hard_labels", "patience", "min_workers")
+    return [name.replace("_", "-") for name in names if getattr(config, name)]
+
+
+def _check_folders(tasks: list[TrainTask]) -> None:
+    for one, other in itertools.combinations(tasks, 2):
+        if one.work == other.work:
+            name = folder_name(one.student)
+            raise ConfigError(f"--students {one.student} {other.student}: both would be called {name}: rename one")
+
+
+class _Reviewed:
+    """Reviewed rows and test rows of a job.
+
+    Attributes:
+        probs: K probabilities by text id, of the reviewed rows.
+        classes: their classes by text, as `fit_recipe` takes them.
+        unknown: texts of them that the store does not hold.
+        excluded: text ids of the test rows.
+        remarks: what was left out.
+    """
+
+    def __init__(self, config: DistillConfig, store: Store) -> None:
+        self.probs: dict[str, tuple[float, ...]] = {}
+        self.classes: dict[str, Any] = {}
+        self.unknown: tuple[str, ...] = ()
+        self.remarks: list[str] = []
+        labels = store.manifest["labels"]
+        names, multi_label = labels["names"], labels["multi_label"]
+        self.excluded = frozenset(_ids(_test_texts(config, names, multi_label)))
+        if not config.gold:
+            return
+        gold = read_gold(
+            config.gold,
+            text_column=config.gold_text_column,
+            label_column=config.gold_label_column,
+            names=names,
+            multi_label=multi_label,
+        )
+        self._take(gold, len(names))
+        if not self.classes:
+            raise ConfigError(f"--gold {' '.join(config.gold)}: all its rows are among --test: give others")
+        known: set[str] = set()
+        for table in store.tables(["text"]):
+            known |= self.probs.keys() & set(_ids(table["text"].to_pylist()))
+        self.unknown = tuple(text for text in self.classes if _ids([text])[0] not in known)
+
+    def _take(self, gold: GoldRows, labels: int) -> None:
+        assert gold.gold is not None, "read_gold raises without a label column"
+        one_hot = gold.gold if gold.gold.ndim == 2 else np.eye(labels, dtype=np.int64)[gold.gold]
+        tested = 0
+        for text, key, row in zip(gold.texts, _ids(gold.texts), one_hot.tolist(), strict=True):
+            if key in self.excluded:
+                tested += 1
+                continue
+            if self.probs.setdefault(key, tuple(map(float, row))) != tuple(map(float, row)):
+                raise ConfigError(f"--gold: {text[:60]!r} is there twice with different labels: keep one of them")
+            self.classes[text] = row if gold.gold.ndim == 2 else int(np.argmax(row))
+        if tested:
+            self.remarks.append(f"{tested:,} row(s) of --gold are among --test and are not trained on")
+
+
+def _test_texts(config: DistillConfig, names: list[str], multi_label: bool) -> list[str]:
+    if not config.test:
+        return []
+    return read_gold(
+        config.test,
+        text_column=config.test_text_column,
+        label_column="",
+        names=names,
+        multi_label=multi_label,
+        required=False,
+    ).texts
+
+
+def _ids(texts: list[str]) -> list[str]:
+    ids: list[str] = text_ids(pa.array(texts, pa.large_string())).to_pylist()
+    return ids
+
+
+def _students(config: DistillConfig, store: Store) -> list[str]:
+    """Every ``--student``, checkpoints named absolutely, or the default."""
+    bundled = str(store.manifest["teacher"]) == BUNDLED_TEACHER
+    default = DEFAULT_LAYERS_STUDENT if bundled else DEFAULT_CHECKPOINT_STUDENT
+    return [absolute_checkpoint(name) for name in config.students or (config.student or default,)]
+
+
+def folder_name(student: str) -> str:
+    """What a student is called in the output directory: ``layers:half`` is ``layers-half``."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", student.rstrip("/").rpartition("/")[2]).lstrip(".-") or "checkpoint"
+
+
+def earlier_student(name: str) -> dict[str, Any] | None:
+    """The card of the student that `zsd distill` left in a directory; None where it is something else."""
+    card = Path(name) / CARD
+    return read_json(str(card)) if card.is_file() else None
+
+
+def _about_start(name: str, card: dict[str, Any] | None, names: list[str]) -> list[str]:
+    """What a student that was trained before brings along; its output layer only fits the same classes."""
+    if card is None:
+        return []
+    before = card["labels"]["names"]
+    if before == names:
+        return [f"going on with the student of {name}, output layer and all"]
+    told = ", ".join(map(repr, before))
+    return [f"the student of {name} knows other classes ({told}): its output layer starts afresh"]
+
+
+def _identity(config: DistillConfig, store: Store, tasks: list[TrainTask]) -> dict[str, Any]:
+    shards = "".join(shard["checksum"] for shard in store.manifest["shards"])
+    task = tasks[0]
+    reviewed = repr(sorted(task.gold.items())) if task.gold else ""
+    return {
+        "soft_labels": checksum(shards.encode()),
+        "students": [task.student for task in tasks],
+        "checkpoints": [_fingerprint(task.student) for task in tasks],
+        "recipe": {name: value for name, value in task.recipe.to_dict().items() if name != "facts"},
+        "gold": checksum(reviewed.encode()) if task.gold else None,
+        "test": checksum("".join(sorted(task.excluded)).encode()) if task.excluded else None,
+        "heldout_fraction": config.heldout_fraction,
+        "objectives": [asdict(task.objective) for task in tasks],
+        "weight": config.weight,
+        "balance": config.balance,
+        "gold_weight": config.gold_weight,
+        "rounds": config.rounds,
+        "training_arguments": task.arguments,
+    }
+
+
+def _fingerprint(student: str) -> str | None:
+    """What a checkpoint on this machine holds: one that changes under its name is another job."""
+    return checkpoint_fingerprint(Path(student)) if Path(student).is_dir() else None
