@@ -96,6 +96,9 @@ def _run_store_job(
     reused = reuse(ingest) if reuse else Reused(shards=ingest.shards, rows=0, partly=0)
     if reuse:
         say(f"{job}: {reused.rows:,} rows are known from --reuse, of {reused.partly:,} more some classes are")
+        for one in reused.made_by:
+            engines = ", ".join(f"{ran['engine']} {ran['precision']}" for ran in one["engines"])
+            say(f"{job}: the logits in {one['store']} were made by {engines}")
     shards = reused.shards
     directory = storage.join(config.output, folder)
     manifest_file = storage.join(config.output, MANIFEST)
@@ -119,10 +122,11 @@ def _run_store_job(
         raise
     forget_rejected(config.output, files)
     records = [record for file in files for record in file.records]
+    known = {"reused": {"rows": reused.rows, "partly": reused.partly}, "reused_from": list(reused.made_by)}
     manifest = make_manifest(
         job=job,
         folder=folder,
-        identity=identity | planned.facts | {"reused": {"rows": reused.rows, "partly": reused.partly}},
+        identity=identity | planned.facts | known,
         ingest=ingest,
         files=files,
         choices=read_choices(config.output, records),
