@@ -1,52 +1,140 @@
-"""`zsd evaluate`: a student against gold labels. Needs no cluster."""
+"""`zsd evaluate`: a student against gold labels, and against its teacher on held-out rows. Needs no cluster.
+
+Legend: N rows, K labels.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from zsd import storage
+from zsd.benchmark.quality import side
+from zsd.confidence import DECISION, FloatArray, confidence, differs
 from zsd.config import EvaluateConfig
-from zsd.evaluation import classification_metrics
-from zsd.gold import read_gold
-from zsd.inference import predict
-from zsd.students.checkpoint import load_checkpoint, student_names
+from zsd.evaluation import agreement, calibration, classification_metrics, kl_divergence
+from zsd.gold import GoldRows, read_gold
+from zsd.heldout import heldout_rows, read_card
+from zsd.inference import IntArray
+from zsd.report.evaluation import write_evaluation
+from zsd.selective import risk_coverage
+from zsd.shards import Store
+from zsd.students import load_student
+from zsd.students.base import Student
 from zsd.students.folder import student_directory
+from zsd.thresholds import choose_thresholds
+
+TUNED = ("micro_f1", "macro_f1", "subset_accuracy", "per_class")
+"""Figures that depend on the thresholds."""
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Figures of `zsd.evaluation.classification_metrics`, with the model and the data they belong to.
 
+    With ``soft_labels``, ``heldout`` says how the student compares with its teacher on rows that it was not trained
+    on; for a multi-label student ``thresholds`` are chosen there, and ``at_thresholds`` are the figures with them.
+
     Raises:
         InputError: the student, the rows or their gold labels are not what they should be.
     """
     directory = student_directory(config.model)
-    model, tokenizer = load_checkpoint(directory)
-    names, multi_label = student_names(model)
-    rows = read_gold(
+    student = load_student(directory, engine=config.engine, precision=config.precision)
+    result: dict[str, Any] = {
+        "model": str(directory),
+        "kind": student.kind,
+        "data": list(config.data),
+        "labels": list(student.names),
+        "multi_label": student.multi_label,
+    }
+    thresholds_K = None
+    if config.soft_labels is not None:
+        heldout = heldout_rows(Store(config.soft_labels), read_card(directory))
+        student_NK = student.predict(heldout.texts)
+        result["heldout"] = against_teacher(student_NK, heldout.probs, multi_label=student.multi_label)
+        if student.multi_label:
+            thresholds_K = choose_thresholds(heldout.probs >= DECISION, student_NK)
+            result["thresholds"] = dict(zip(student.names, map(float, thresholds_K), strict=True))
+    page: dict[str, Any] = {}
+    if config.data:
+        rows = _gold(config, student)
+        assert rows.gold is not None, "read_gold raises without a label column"
+        probs_NK = student.predict(rows.texts)
+        result |= classification_metrics(rows.gold, probs_NK, student.names)
+        page = side(probs_NK, rows.gold, student.names, multi_label=student.multi_label)
+        if thresholds_K is not None:
+            result["at_thresholds"] = _tuned(rows.gold, probs_NK, student, thresholds_K)
+    if config.output is not None:
+        write_evaluation(result, page, Path(storage.resolve(config.output).path))
+    return result
+
+
+def against_teacher(student_NK: FloatArray, teacher_NK: FloatArray, *, multi_label: bool) -> dict[str, Any]:
+    """How a student compares with its teacher on the same rows, none of which it was trained on.
+
+    Returns:
+        ``rows``, ``agreement`` (see `zsd.evaluation.agreement`), ``kl`` in nats a row; ``row_agreement``, the share of
+        rows whose answer is the same as a whole, ``risk_coverage`` and calibration, in which a row is right where its
+        answer is the teacher's.
+    """
+    same_N = ~differs(student_NK, teacher_NK, multi_label=multi_label)
+    sure_N = confidence(student_NK, multi_label=multi_label)
+    return {
+        "rows": len(student_NK),
+        "agreement": agreement(teacher_NK, student_NK, multi_label=multi_label),
+        "row_agreement": float(same_N.mean()),
+        "kl": kl_divergence(teacher_NK, student_NK, multi_label=multi_label),
+        **calibration(sure_N, same_N),
+        "risk_coverage": risk_coverage(sure_N, same_N),
+    }
+
+
+def _gold(config: EvaluateConfig, student: Student) -> GoldRows:
+    return read_gold(
         config.data,
         text_column=config.text_column,
         label_column=config.label_column,
-        names=names,
-        multi_label=multi_label,
+        names=student.names,
+        multi_label=student.multi_label,
         limit=config.limit,
     )
-    assert rows.gold is not None, "read_gold raises without a label column"
-    metrics = classification_metrics(rows.gold, predict(model, tokenizer, rows.texts).probs, names)
-    return {"model": str(directory), "data": list(config.data), "labels": names, "multi_label": multi_label, **metrics}
+
+
+def _tuned(gold_NK: IntArray, probs_NK: FloatArray, student: Student, thresholds_K: FloatArray) -> dict[str, Any]:
+    metrics = classification_metrics(gold_NK, probs_NK, student.names, thresholds_K=thresholds_K)
+    return {name: metrics[name] for name in TUNED}
 
 
 def evaluation_table(result: dict[str, Any]) -> str:
     """The figures as a few lines for a terminal."""
-    quality = ["accuracy", "macro_f1"]
-    if result["multi_label"]:
-        quality = ["micro_f1", "macro_f1", "mean_average_precision", "subset_accuracy"]
-    keys = ["rows", *quality, "expected_calibration_error"]
-    lines = [f"{key.replace('_', ' '):<28}{_shown(result[key])}" for key in keys]
+    lines = []
+    if "rows" in result:
+        quality = ["accuracy", "macro_f1"]
+        if result["multi_label"]:
+            quality = ["micro_f1", "macro_f1", "mean_average_precision", "subset_accuracy"]
+        lines += [_line(key, result[key]) for key in ("rows", *quality, "expected_calibration_error")]
+        lines.append(_line("area under risk", result["risk_coverage"]["area"]))
+    if "at_thresholds" in result:
+        lines += [_line(f"{key} at thresholds", result["at_thresholds"][key]) for key in TUNED[:3]]
+    if "heldout" in result:
+        held = {"heldout_rows": result["heldout"]["rows"]}
+        held |= {f"heldout_{key}": result["heldout"][key] for key in ("agreement", "kl")}
+        lines += [_line(key, value) for key, value in held.items()]
+    if "per_class" in result:
+        lines += _class_lines(result)
+    return "\n".join(lines)
+
+
+def _class_lines(result: dict[str, Any]) -> list[str]:
     width = max(len(name) for name in result["labels"])
-    lines.append(f"{'':<{width}}  precision  recall      f1  support")
+    lines = [f"{'':<{width}}  precision  recall      f1  support"]
     for name, row in result["per_class"].items():
         figures = "".join(f"{_shown(row[key]):>{size}}" for key, size in (("precision", 9), ("recall", 8), ("f1", 8)))
         lines.append(f"{name:<{width}}  {figures}{row['support']:>9,}")
-    return "\n".join(lines)
+    return lines
+
+
+def _line(key: str, value: float | int | None) -> str:
+    return f"{key.replace('_', ' '):<28}{_shown(value)}"
 
 
 def _shown(value: float | int | None) -> str:

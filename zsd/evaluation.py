@@ -15,31 +15,38 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import average_precision_score, confusion_matrix, precision_recall_fscore_support
 
+from zsd.confidence import DECISION as DECISION
+from zsd.confidence import confidence
 from zsd.errors import InputError
 from zsd.inference import FloatArray, IntArray
+from zsd.selective import risk_coverage
 
 CALIBRATION_BINS = 15
-DECISION = 0.5
 
 
-def classification_metrics(gold: IntArray, probs_NK: FloatArray, names: Sequence[str]) -> dict[str, Any]:
+def classification_metrics(
+    gold: IntArray, probs_NK: FloatArray, names: Sequence[str], *, thresholds_K: FloatArray | None = None
+) -> dict[str, Any]:
     """Every figure of the report for one model on gold rows.
 
     Args:
         gold: gold_N, the class of each row; or gold_NK of 0 and 1 for multi-label.
         probs_NK: the model's probabilities.
         names: K class names.
+        thresholds_K: for multi-label: the probability from which on each class counts as true; one half where None.
 
     Returns:
         Single-label: ``rows``, ``accuracy``, ``macro_f1`` (over the classes that occur among gold or predictions),
         ``per_class`` (name -> precision, recall, f1, support), ``confusion`` (K x K counts, a row a gold class),
-        ``expected_calibration_error`` and ``calibration_bins`` (see `calibration`), of the top-1 confidence.
-        Multi-label: ``rows``, ``micro_f1`` and ``macro_f1`` at probability 0.5, ``subset_accuracy`` (all K right),
+        ``expected_calibration_error`` and ``calibration_bins`` (see `calibration`), of the top-1 confidence, and
+        ``risk_coverage`` (see `zsd.selective`).
+        Multi-label: ``rows``, ``micro_f1`` and ``macro_f1`` at the thresholds, ``subset_accuracy`` (all K right),
         ``mean_average_precision`` (over the classes with a gold row; None where no class has one), ``per_class``
-        (also with average_precision), and the calibration of all N * K decisions.
+        (also with average_precision), the calibration of all N * K decisions, and ``risk_coverage`` of the rows, one
+        of which is right where all K are.
     """
     if gold.ndim == 2:
-        return _multi_label_metrics(gold, probs_NK, list(names))
+        return _multi_label_metrics(gold, probs_NK, list(names), DECISION if thresholds_K is None else thresholds_K)
     predicted_N = probs_NK.argmax(axis=1)
     labels = list(range(len(names)))
     occurring = np.union1d(gold, predicted_N)
@@ -51,11 +58,15 @@ def classification_metrics(gold: IntArray, probs_NK: FloatArray, names: Sequence
         "per_class": _per_class(gold, predicted_N, list(names)),
         "confusion": confusion_matrix(gold, predicted_N, labels=labels).tolist(),
         **calibration(probs_NK.max(axis=1), correct_N),
+        "risk_coverage": risk_coverage(confidence(probs_NK, multi_label=False), correct_N),
     }
 
 
-def _multi_label_metrics(gold_NK: IntArray, probs_NK: FloatArray, names: list[str]) -> dict[str, Any]:
-    predicted_NK = (probs_NK >= DECISION).astype(np.int64)
+def _multi_label_metrics(
+    gold_NK: IntArray, probs_NK: FloatArray, names: list[str], thresholds_K: FloatArray | float
+) -> dict[str, Any]:
+    predicted_NK = (probs_NK >= thresholds_K).astype(np.int64)
+    right_N = (predicted_NK == gold_NK).all(axis=1)
     occurring = np.flatnonzero((gold_NK | predicted_NK).any(axis=0))
     per_class = _per_class(gold_NK, predicted_NK, names)
     precisions: list[float] = []
@@ -68,10 +79,11 @@ def _multi_label_metrics(gold_NK: IntArray, probs_NK: FloatArray, names: list[st
         "rows": len(gold_NK),
         "micro_f1": _f1(gold_NK, predicted_NK, labels=occurring, average="micro"),
         "macro_f1": _f1(gold_NK, predicted_NK, labels=occurring, average="macro"),
-        "subset_accuracy": float((predicted_NK == gold_NK).all(axis=1).mean()),
+        "subset_accuracy": float(right_N.mean()),
         "mean_average_precision": float(np.mean(precisions)) if precisions else None,
         "per_class": per_class,
         **calibration(probs_NK.reshape(-1), gold_NK.reshape(-1) == 1),
+        "risk_coverage": risk_coverage(confidence(probs_NK, multi_label=True), right_N),
     }
 
 

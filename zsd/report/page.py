@@ -24,7 +24,7 @@ _EXAMPLES = {
 
 def render_page(benchmark: dict[str, Any], svgs: dict[str, str]) -> str:
     """The whole page as one string; `svgs` are the plots by name, each one `<svg>` element."""
-    template = _environment().get_template("page.html")
+    template = environment().get_template("page.html")
     return template.render(
         b=benchmark,
         task=benchmark["task"],
@@ -54,7 +54,7 @@ def render_page(benchmark: dict[str, Any], svgs: dict[str, str]) -> str:
         examples=_examples(benchmark),
         excerpt=EXCERPT,
         plots={name: Markup(svg) for name, svg in svgs.items()},
-        css=Markup((_HERE / "style.css").read_text(encoding="utf-8")),
+        css=Markup(style_sheet()),
     )
 
 
@@ -72,7 +72,13 @@ def per_class(benchmark: dict[str, Any]) -> list[dict[str, Any]]:
     return sorted(records, key=lambda record: judge[record["label"]]["f1"])
 
 
-def _environment() -> Environment:
+def style_sheet() -> str:
+    """The CSS of all pages."""
+    return (_HERE / "style.css").read_text(encoding="utf-8")
+
+
+def environment() -> Environment:
+    """Where the templates of the pages are: every text is escaped, every number has its filter."""
     environment = Environment(
         loader=FileSystemLoader(_HERE),
         autoescape=True,

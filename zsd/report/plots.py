@@ -13,6 +13,7 @@ from zsd.report.drawing import style
 from zsd.report.plots_classes import class_balance, confusion
 from zsd.report.plots_engines import engines
 from zsd.report.plots_quality import accuracy, agreement, reliability, scores
+from zsd.report.plots_selective import risk_coverage
 from zsd.report.plots_speed import speed
 
 
@@ -28,6 +29,7 @@ def draw_plots(benchmark: dict[str, Any]) -> dict[str, Figure]:
             "scores": scores(benchmark),
             "class_balance": class_balance(benchmark),
             "reliability": reliability(benchmark),
+            "risk_coverage": risk_coverage(benchmark),
             "confusion": student or teacher,
             "confusion_teacher": teacher if student else None,
         }

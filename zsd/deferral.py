@@ -1,0 +1,118 @@
+"""Who answers a row: the student where it is sure, the teacher where it is not, so that both together agree with the
+teacher alone on at least a given share of the rows.
+
+The student answers a row when its confidence reaches a threshold. A higher threshold defers more rows, so the share of
+rows on which the combined answer differs from the teacher's (the risk) can only fall as the threshold rises. The
+threshold is fitted on held-out rows: walking down from "defer everything", each is accepted as long as an exact
+binomial test at level alpha says that its risk is below what is allowed, and the walk ends at the first that fails.
+This is fixed-sequence testing (Learn then Test, Angelopoulos et al. 2021), for a risk that is monotone also
+risk-controlling prediction (Bates et al. 2021), with the bound of Clopper and Pearson (1934). Over the draw of the
+held-out rows, the chosen threshold keeps its promise with probability at least 1 - alpha, for any student and any
+teacher, on rows that are drawn as the held-out rows were.
+
+What a row's answer is, and how sure, says `zsd.confidence`: a multi-label row agrees where all K of its answers do.
+
+Legend: N held-out rows, K labels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import beta, binom
+
+from zsd.confidence import BoolArray, FloatArray, confidence, differs
+
+NEVER = 2.0
+"""A threshold above every confidence: the teacher answers every row."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deferral:
+    """A fitted threshold and what is known about it.
+
+    Attributes:
+        threshold: the student answers a row of at least this confidence; `NEVER` where it is trusted with none.
+        min_agreement: share of rows on which the combined answer is to be the teacher's.
+        alpha: probability, over the draw of the held-out rows, that the promise is broken.
+        agreement_bound: lower bound of that share at level 1 - alpha; 1 where everything is deferred.
+        heldout_rows: N, rows it was fitted on, none of which the student was trained on.
+        heldout_agreement: share of them on which the combined answer is the teacher's.
+        heldout_deferred: share of them that is deferred.
+        student_agreement: share of them on which the student alone answers as the teacher.
+    """
+
+    threshold: float
+    min_agreement: float
+    alpha: float
+    agreement_bound: float
+    heldout_rows: int
+    heldout_agreement: float
+    heldout_deferred: float
+    student_agreement: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """For manifests and JSON; `from_dict` reads it back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Deferral:
+        """Read what `to_dict` wrote."""
+        return cls(**data)
+
+
+def deferred(probs_NK: FloatArray, threshold: float, *, multi_label: bool) -> BoolArray:
+    """[N] the rows that the teacher is asked about."""
+    below: BoolArray = confidence(probs_NK, multi_label=multi_label) < threshold
+    return below
+
+
+def agreement_bound(rows: int, differing: int, alpha: float) -> float:
+    """The Clopper-Pearson lower bound of a share, of which ``differing`` of ``rows`` independent rows are no part.
+
+    It is below the true share with probability at least 1 - alpha.
+    """
+    if differing >= rows:
+        return 0.0
+    return float(beta.ppf(alpha, rows - differing, differing + 1))
+
+
+def most_differing(rows: int, min_agreement: float, alpha: float) -> int:
+    """The largest number of differing rows at which `agreement_bound` is still ``min_agreement``; -1 where none is."""
+    quantile = int(binom.ppf(alpha, rows, 1 - min_agreement))  # the smallest number of at least that probability
+    return quantile if binom.cdf(quantile, rows, 1 - min_agreement) <= alpha else quantile - 1
+
+
+def fit_deferral(
+    student_NK: FloatArray, teacher_NK: FloatArray, *, multi_label: bool, min_agreement: float, alpha: float
+) -> Deferral:
+    """The lowest threshold at which the combined answer is still shown to agree with the teacher often enough.
+
+    Args:
+        student_NK: the student's probabilities of rows that it was not trained on.
+        teacher_NK: the teacher's.
+        multi_label: what the rows' answers are.
+        min_agreement: in [0, 1].
+        alpha: in (0, 1).
+    """
+    sure_N = confidence(student_NK, multi_label=multi_label)
+    wrong_N = differs(student_NK, teacher_NK, multi_label=multi_label)
+    rows, most = len(sure_N), most_differing(len(sure_N), min_agreement, alpha)
+    order_N = np.argsort(-sure_N, kind="stable")
+    wrong_until_N = np.cumsum(wrong_N[order_N])
+    last_of_its_confidence_N = np.append(np.diff(sure_N[order_N]) != 0, True)[:rows]
+    passed = np.flatnonzero(last_of_its_confidence_N & (wrong_until_N <= most))
+    answered = int(passed[-1]) + 1 if len(passed) else 0
+    wrong = int(wrong_until_N[answered - 1]) if answered else 0
+    return Deferral(
+        threshold=0.0 if answered == rows > 0 else float(sure_N[order_N[answered - 1]]) if answered else NEVER,
+        min_agreement=min_agreement,
+        alpha=alpha,
+        agreement_bound=agreement_bound(rows, wrong, alpha) if answered else 1.0,
+        heldout_rows=rows,
+        heldout_agreement=1 - wrong / max(1, rows),
+        heldout_deferred=1 - answered / max(1, rows),
+        student_agreement=1 - float(wrong_N.mean()) if rows else 0.0,
+    )
