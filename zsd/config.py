@@ -137,6 +137,7 @@ class DistillConfig(TrainingChoices):
     soft_labels: str = option("output directory of zsd label", metavar="DIR")
     output: str = option(OUTPUT_HELP, metavar="DIR")
     heldout_fraction: float = option("share of the rows kept out of training to measure agreement", 0.1)
+    limit: int | None = option("use only the first N rows of the store", None)
     test: tuple[str, ...] = option(
         "test rows: a text that is among them is never trained on, nor used to calibrate", (), metavar="PATH"
     )
@@ -145,6 +146,7 @@ class DistillConfig(TrainingChoices):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._at_least(1, "limit")
         fraction = self.heldout_fraction
         self._check(0 < fraction < 1, "heldout_fraction", f"{fraction}: it must be between 0 and 1")
 
@@ -216,7 +218,11 @@ class PredictConfig(StudentConfig, CorpusConfig):
 class BenchmarkConfig(Options):
     """`zsd benchmark`: what was gained, in speed and in quality."""
 
-    model: str = option(MODEL_HELP, metavar="DIR")
+    model: tuple[str, ...] = option(
+        "student directory, or output of zsd distill with all its students; repeated for several",
+        metavar="DIR",
+        repeat=True,
+    )
     data: tuple[str, ...] = option("rows to measure on, with gold labels where there are any", metavar="PATH")
     output: str = option("output directory; the report goes to its benchmark/ folder", metavar="DIR")
     teacher: str | None = option(
@@ -242,6 +248,9 @@ class BenchmarkConfig(Options):
         (),
         metavar="ENGINE:PRECISION",
     )
+    student_engines: tuple[str, ...] = option(
+        "engines to time encoder students on (default: torch:fp32 torch:bf16)", (), metavar="ENGINE:PRECISION"
+    )
     compiled: tuple[str, ...] = option(
         "compiled forms of the teacher to time beside it: directories made by zsd compile, or bundled-sparse",
         (),
@@ -254,16 +263,21 @@ class BenchmarkConfig(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._check(len(self.model) > 0, "model", "empty: name a student")
         self._check(len(self.data) > 0, "data", "empty: name the rows to measure on")
         self._at_least(1, "limit", "speed_rows", "rounds")
         self._check(self.round_seconds > 0, "round_seconds", f"{self.round_seconds}: it must be above 0")
         self._check(0 <= self.min_agreement <= 1, "min_agreement", f"{self.min_agreement}: it must be from 0 to 1")
-        for one in self.engines:
+        for name in ("engines", "student_engines"):
+            self._check_engines(name)
+
+    def _check_engines(self, name: str) -> None:
+        for one in getattr(self, name):
             engine, _, precision = one.partition(":")
             told = f"{one!r}: write ENGINE:PRECISION, of {', '.join(ENGINE_NAMES)} and {', '.join(PRECISIONS)}"
-            self._check(engine in ENGINE_NAMES and precision in PRECISIONS, "engines", told)
+            self._check(engine in ENGINE_NAMES and precision in PRECISIONS, name, told)
             known = precisions_of(engine, "cpu")
-            self._check(precision in known, "engines", f"{one!r}: on a CPU the {engine} engine has {', '.join(known)}")
+            self._check(precision in known, name, f"{one!r}: on a CPU the {engine} engine has {', '.join(known)}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,22 +13,18 @@ Legend: N rows, K labels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import pyarrow.fs as pafs
 
 import zsd
 from zsd import storage
 from zsd.errors import InputError
-from zsd.inference import FloatArray
 from zsd.row_weights import plan_epoch
-from zsd.self_training import next_labels
-from zsd.shards import Store, matrix, vectors, write_json
+from zsd.shards import Store, write_json
 from zsd.soft_labels import Recipe
 from zsd.students.folder import CARD
 from zsd.training import Objective
@@ -38,10 +34,8 @@ from zsd.training_rows import (
     TrainingRows,
     file_name,
     gold_table,
-    mapped,
     side_files,
     training_table,
-    write_arrow,
     write_sides,
 )
 
@@ -63,6 +57,7 @@ class TrainTask:
         gold: K reviewed probabilities by text id.
         new_gold: texts of those of them that are not in the store.
         excluded: text ids of rows that are never trained on, nor held out.
+        limit: rows of the store that are used, its first ones; None: all.
         heldout_fraction: share of rows held out.
         objective: what the student is trained for.
         weight: see `zsd.row_weights.loss_weights`.
@@ -82,6 +77,7 @@ class TrainTask:
     gold: dict[str, tuple[float, ...]] = field(default_factory=dict)
     new_gold: tuple[str, ...] = ()
     excluded: frozenset[str] = frozenset()
+    limit: int | None = None
     heldout_fraction: float
     objective: Objective
     weight: str
@@ -131,9 +127,9 @@ def prepare_rows(task: TrainTask, tokenizer: Any, *, worker: int, workers: int) 
     """Write this worker's share of the tokenized rows: every file of the store that is its turn and not done."""
     store = Store(task.store)
     made = {"tokenizer": tokenizer, "max_length": tokenizer.model_max_length}
-    for part, name in enumerate(store.parts):
+    for part, (name, used) in enumerate(_used(store, task.limit)):
         if part % workers == worker and not _done(task.rows, part):
-            rows = store.table(name, LOGITS)
+            rows = store.table(name, LOGITS).slice(0, used)
             table = training_table(rows, recipe=task.recipe, gold=task.gold, excluded=task.excluded, **made)
             write_sides(table, task.rows, part, heldout_fraction=task.heldout_fraction)
     last = len(store.parts)
@@ -142,58 +138,17 @@ def prepare_rows(task: TrainTask, tokenizer: Any, *, worker: int, workers: int) 
         write_sides(table, task.rows, last, heldout_fraction=task.heldout_fraction)
 
 
+def _used(store: Store, limit: int | None) -> Iterator[tuple[str, int]]:
+    """The files of a store that hold its first rows, each with how many of its rows are among them."""
+    left = store.manifest["rows"] if limit is None else limit
+    for shard in store.manifest["shards"]:
+        if left > 0:
+            yield str(shard["part"]), min(left, shard["rows"])
+        left -= shard["rows"]
+
+
 def _done(folder: str, part: int) -> bool:
     return storage.exists(storage.join(folder, file_name(TRAIN, part)))
-
-
-def prepare_answers(
-    task: TrainTask, rows: str, probabilities: Callable[[Sequence[Any]], FloatArray], *, worker: int, workers: int
-) -> None:
-    """Write this worker's share of what the student before this round says of the training rows.
-
-    Args:
-        task: of a round of self-training.
-        rows: local folder of the tokenized rows.
-        probabilities: of the student, for the token ids of some rows.
-        worker: number of this worker.
-        workers: how many there are.
-    """
-    for name in _turn(rows, task.answers, worker, workers):
-        dataset = TrainingRows(rows, [name])
-        ids = [dataset[n]["input_ids"] for n in range(len(dataset))]
-        columns = {"probs": vectors(probabilities(ids))}
-        write_arrow(storage.join(task.answers, name), pa.table(columns))
-
-
-def prepare_labels(task: TrainTask, rows: str, answers: str, *, worker: int, workers: int) -> None:
-    """Write this worker's share of the labels of a round of self-training, when all answers are there.
-
-    Args:
-        task: of a round of self-training.
-        rows: local folder of the tokenized rows.
-        answers: local folder of what the student before it says of them.
-        worker: number of this worker.
-        workers: how many there are.
-    """
-    assert task.labels is not None, "round 0 has the teacher's labels"
-    names = side_files(answers, TRAIN)
-    sums = [matrix(mapped(storage.join(answers, name))["probs"]).sum(axis=0, dtype=np.float64) for name in names]
-    total = sum(len(mapped(storage.join(answers, name))) for name in names)
-    frequency_K = (np.sum(sums, axis=0) / max(1, total)).astype(np.float32)
-    for name in _turn(rows, task.labels, worker, workers):
-        before = mapped(storage.join(rows, name))
-        teacher_NK, gold_N = matrix(before["probs"]), before["gold"].to_numpy()
-        student_NK = matrix(mapped(storage.join(answers, name))["probs"])
-        labels_NK, keep_N = next_labels(student_NK, teacher_NK, frequency_K, multi_label=task.objective.multi_label)
-        labels_NK = np.where(gold_N[:, None], teacher_NK, labels_NK)  # what a person said stands
-        columns = {"probs": vectors(labels_NK), "keep": pa.array(keep_N | gold_N)}
-        write_arrow(storage.join(task.labels, name), pa.table(columns))
-
-
-def _turn(rows: str, done: str, worker: int, workers: int) -> list[str]:
-    """The files of the training side that this worker has to answer with one of the same name."""
-    there = set(side_files(done, TRAIN))
-    return [name for name in side_files(rows, TRAIN)[worker::workers] if name not in there]
 
 
 def open_sides(task: TrainTask, rows: str, labels: str | None) -> tuple[TrainingRows, TrainingRows]:

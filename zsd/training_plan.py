@@ -65,6 +65,7 @@ def plan_training(config: DistillConfig, arguments: dict[str, Any]) -> TrainingP
         "gold": reviewed.probs,
         "new_gold": reviewed.unknown,
         "excluded": reviewed.excluded,
+        "limit": config.limit,
         "heldout_fraction": config.heldout_fraction,
         "weight": config.weight,
         "balance": config.balance,
@@ -104,7 +105,7 @@ def plan_training(config: DistillConfig, arguments: dict[str, Any]) -> TrainingP
 
 def _only_encoders(config: DistillConfig) -> list[str]:
     """Options that were given and that only the training of an encoder knows."""
-    names = ("rounds", "balance", "hard_labels", "patience", "min_workers")
+    names = ("rounds", "balance", "hard_labels", "patience", "limit")
     return [name.replace("_", "-") for name in names if getattr(config, name)]
 
 
@@ -224,6 +225,7 @@ def _identity(config: DistillConfig, store: Store, tasks: list[TrainTask]) -> di
         "recipe": {name: value for name, value in task.recipe.to_dict().items() if name != "facts"},
         "gold": checksum(reviewed.encode()) if task.gold else None,
         "test": checksum("".join(sorted(task.excluded)).encode()) if task.excluded else None,
+        "limit": config.limit,
         "heldout_fraction": config.heldout_fraction,
         "objectives": [asdict(task.objective) for task in tasks],
         "weight": config.weight,

@@ -25,6 +25,7 @@ from zsd.distributed.cluster import placement_here
 from zsd.errors import ConfigError, InputError
 from zsd.inference import FloatArray, probabilities, token_logits
 from zsd.quiet import quiet_transformers
+from zsd.round_labels import prepare_answers, prepare_labels
 from zsd.shards import Store, write_json
 from zsd.students.checkpoint import load_checkpoint, save_student
 from zsd.students.layers import build_student
@@ -34,8 +35,6 @@ from zsd.training import default_training_arguments, make_trainer
 from zsd.training_job import (
     TrainTask,
     open_sides,
-    prepare_answers,
-    prepare_labels,
     prepare_rows,
     publish,
     trained_card,
