@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from zsd.errors import ConfigError
 from zsd.options import Options, option
 
-CALIBRATIONS = ("auto", "none", "batch", "contextual")
+CALIBRATIONS = ("auto", "none", "information", "batch", "contextual")
 WEIGHTINGS = ("none", "confidence", "margin")
 
 
@@ -31,7 +31,7 @@ class TrainingChoices(Options):
     )
     calibrate: str = option(
         "take the teacher's preference for some classes off its labels: auto (where the rows themselves support it), "
-        "batch, contextual, none",
+        "information, batch, contextual, none",
         "auto",
         choices=CALIBRATIONS,
     )

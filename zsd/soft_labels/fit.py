@@ -1,36 +1,44 @@
 """A recipe fitted to a store of soft labels, from its raw logits alone.
 
-Legend: N rows, K labels.
+Legend: N rows, M content-free texts, K labels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from zsd.batching import FloatArray
 from zsd.errors import ConfigError
-from zsd.shards import Store, matrix
-from zsd.soft_labels.probabilities import soft_labels
+from zsd.shards import Store
+from zsd.soft_labels.bias import Doubles, batch_bias, contextual_bias
+from zsd.soft_labels.content_free import read_content_free
+from zsd.soft_labels.gold import Gold, fit_gold, gold_logits
 from zsd.soft_labels.recipe import Recipe
+from zsd.soft_labels.sample import LogitSample, sample_logits
+from zsd.soft_labels.trust import Evidence, trusted_bias
 
-METHODS = ("auto", "none", "batch", "contextual")
-
-Gold = Mapping[str, int] | Mapping[str, Sequence[int]]
-"""Normalized text to its class (a number from 0 to K - 1), or for multi-label to K numbers 0 or 1."""
+METHODS = ("auto", "none", "information", "batch", "contextual")
 
 
 def fit_recipe(
     store: Store, *, method: str = "auto", temperature: float | None = None, gold: Gold | None = None
 ) -> Recipe:
-    """Choose and fit the recipe of a store, reading its logits once.
+    """Choose and fit the recipe of a store, reading its logits once (and once more where there are gold rows).
+
+    ``auto`` and ``information`` correct the teacher's bias by `zsd.soft_labels.bias.information_bias`, as far as
+    `zsd.soft_labels.trust` lets them; what ``auto`` refuses is ``none``. ``batch`` and ``contextual`` are applied as
+    asked, and the facts say whether the rows support them. Multi-label, a class is corrected by itself, or left as it
+    is; batch calibration would make every class true of half the rows, and is refused.
 
     Args:
         store: a finished store of `zsd label`.
-        method: ``none``, ``batch``, ``contextual``, or ``auto``: the one that the unlabelled rows themselves support.
+        method: one of `METHODS`.
         temperature: None: the store's own, or, where there are gold rows, the one that fits them.
-        gold: gold classes of some texts; those that are in the store calibrate the temperature.
+        gold: gold classes of some texts; those that are in the store fit the temperature and, unless the method is
+            ``none``, ``batch`` or ``contextual``, move the bias.
 
     Raises:
         ConfigError: the method is not known, or not defined for this store.
@@ -38,23 +46,64 @@ def fit_recipe(
     """
     if method not in METHODS:
         raise ConfigError(f"prior correction {method!r} is not known: use {', '.join(METHODS)}")
-    multi_label = bool(store.manifest["labels"]["multi_label"])
+    manifest = store.manifest
+    multi_label, names = bool(manifest["labels"]["multi_label"]), list(manifest["labels"]["names"])
     if method == "batch" and multi_label:
-        raise ConfigError("batch calibration needs classes of which each row has one: use none or contextual")
-    chosen = Recipe(
-        method="none", multi_label=multi_label, temperature=temperature or float(store.manifest["temperature"])
-    )
-    return chosen if method != "batch" else _batch(store, chosen)
+        raise ConfigError("batch calibration is for classes of which each row has one: use information or none")
+    recipe = Recipe(method=method, multi_label=multi_label, temperature=temperature or float(manifest["temperature"]))
+    if method == "none":
+        bias_K: Doubles = np.zeros(len(names))
+    else:
+        bias_K, recipe = _unsupervised(store, recipe, names)
+    if gold:
+        rows = gold_logits(store, gold)
+        recipe = replace(recipe, facts={**recipe.facts, "gold_rows": len(rows)})
+        if len(rows):
+            bias_K, fitted = fit_gold(
+                rows,
+                bias_K,
+                multi_label=multi_label,
+                move_bias=method in ("auto", "information"),
+                temperature=temperature,
+            )
+            recipe = replace(recipe, temperature=fitted)
+    return recipe.with_bias(bias_K) if bias_K.any() else recipe
 
 
-def _batch(store: Store, plain: Recipe) -> Recipe:
-    table = store.read(["entailment", "contradiction"])
-    entailment_NK = matrix(table["entailment"])
-    probs_NK: FloatArray = soft_labels(entailment_NK, entailment_NK, multi_label=False)
-    prior_K = probs_NK.mean(axis=0, dtype=np.float64)
-    return Recipe(
-        method="batch",
-        multi_label=False,
-        temperature=plain.temperature,
-        prior=tuple(float(prior) for prior in prior_K / prior_K.sum()),
-    )
+def _unsupervised(store: Store, asked: Recipe, names: list[str]) -> tuple[Doubles, Recipe]:
+    """The bias without gold rows, and the recipe that says which method it is of and why."""
+    sample = sample_logits(store)
+    bias_K, evidence = _information(sample, asked.multi_label)
+    facts: dict[str, Any] = {"evidence": _told(evidence, names)}
+    method = asked.method
+    if method == "batch":
+        bias_K = batch_bias(sample.entailment) if len(sample) else np.zeros(len(names))
+    elif method == "contextual":
+        free = read_content_free(store)
+        logits_MK = free.entailment - free.contradiction if asked.multi_label else free.entailment
+        bias_K = contextual_bias(logits_MK, multi_label=asked.multi_label)
+    elif method == "auto":
+        method = "information" if bias_K.any() else "none"
+    return bias_K, replace(asked, method=method, facts=facts)
+
+
+def _information(sample: LogitSample, multi_label: bool) -> tuple[Doubles, list[Evidence]]:
+    """[K] the trusted bias; evidence of the K classes together, or multi-label of each."""
+    if not multi_label:
+        bias_K, evidence = trusted_bias(sample.entailment, sample.second_half)
+        return bias_K, [evidence]
+    against_NK = sample.entailment - sample.contradiction
+    each = [trusted_bias(yes_or_no(against_NK[:, k]), sample.second_half) for k in range(against_NK.shape[1])]
+    return np.array([bias_2[0] - bias_2[1] for bias_2, _ in each]), [evidence for _, evidence in each]
+
+
+def yes_or_no(logits_N: FloatArray) -> FloatArray:
+    """[N, 2] one class of a multi-label store as a problem of two: it, and not it."""
+    pair_N2: FloatArray = np.stack([logits_N, np.zeros_like(logits_N)], axis=1)
+    return pair_N2
+
+
+def _told(evidence: list[Evidence], names: list[str]) -> dict[str, Any]:
+    """By class where there is one for each, and under ``all`` where they are judged together."""
+    keys = names if len(evidence) == len(names) else ["all"]
+    return {key: one.to_dict() for key, one in zip(keys, evidence, strict=True)}

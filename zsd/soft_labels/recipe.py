@@ -5,13 +5,16 @@ Legend: N rows, K labels.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from zsd.batching import FloatArray
 from zsd.soft_labels.probabilities import soft_labels
+
+LEAST_PRIOR = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +26,7 @@ class Recipe:
     class are divided by the odds of its prior.
 
     Args:
-        method: ``none``, ``batch`` or ``contextual``: where the prior comes from.
+        method: ``none``, ``information``, ``batch`` or ``contextual``: where the prior comes from.
         multi_label: which of the two definitions of `soft_labels` applies.
         temperature: logits are divided by it, after the prior has been taken off them.
         prior: [K] what the teacher gives each class before it has read a text, in (0, 1); None where nothing is
@@ -69,6 +72,15 @@ class Recipe:
         odds_K = prior_K / (1 - prior_K) if self.multi_label else prior_K * labels
         bias_K: FloatArray = np.log(odds_K).astype(np.float32)
         return bias_K
+
+    def with_bias(self, bias_K: npt.NDArray[np.float64]) -> Recipe:
+        """The same with the prior that takes this off the entailment logits."""
+        if self.multi_label:
+            prior_K = 1 / (1 + np.exp(-bias_K))
+        else:
+            powers_K = np.exp(bias_K - bias_K.max())
+            prior_K = powers_K / powers_K.sum()
+        return replace(self, prior=tuple(np.clip(prior_K, LEAST_PRIOR, 1 - LEAST_PRIOR).tolist()))
 
     def to_dict(self) -> dict[str, Any]:
         """The form kept in ``student/zsd.json``; `from_dict` reads it back."""

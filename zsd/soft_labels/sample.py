@@ -1,0 +1,68 @@
+"""The raw logits of a store that a recipe is fitted on: all rows, or the same share of them whatever their order.
+
+Legend: N rows, K labels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from zsd.batching import FloatArray
+from zsd.shards import LOGITS, Store, matrix
+
+MOST_NUMBERS = 2_000_000
+"""Most logits, rows times classes, that a recipe is fitted on: more would take longer and say nothing new."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogitSample:
+    """Rows of a store.
+
+    Attributes:
+        entailment: [N, K] raw logits.
+        contradiction: [N, K] raw logits.
+        second_half: [N] which of two halves a row is in, by the hash of its id.
+    """
+
+    entailment: FloatArray
+    contradiction: FloatArray
+    second_half: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.entailment)
+
+
+def sample_logits(store: Store, *, most: int = MOST_NUMBERS) -> LogitSample:
+    """Read a store once, shard by shard; keep the rows whose hashed id is low enough.
+
+    Raises:
+        StoreError: a shard is missing or damaged.
+    """
+    labels = len(store.manifest["labels"]["names"])
+    share = min(1.0, most / max(1, int(store.manifest["rows"]) * labels))
+    halves: list[npt.NDArray[np.bool_]] = []
+    logits: dict[str, list[FloatArray]] = {name: [np.empty((0, labels), np.float32)] for name in LOGITS}
+    for table in store.tables(["id", *LOGITS]):
+        hashes_N = np.fromiter(_hashes(table["id"].to_pylist()), dtype=np.uint64, count=table.num_rows)
+        kept_N = hashes_N >> np.uint64(1) < np.uint64(share * 2**63)
+        halves.append((hashes_N[kept_N] & np.uint64(1)).astype(bool))
+        for name, parts in logits.items():
+            parts.append(matrix(table[name])[kept_N])
+    entailment_NK, contradiction_NK = (np.concatenate(parts) for parts in logits.values())
+    return LogitSample(
+        entailment=entailment_NK, contradiction=contradiction_NK, second_half=np.concatenate([_none(), *halves])
+    )
+
+
+def _none() -> npt.NDArray[np.bool_]:
+    return np.empty(0, dtype=bool)
+
+
+def _hashes(ids: list[str]) -> Iterator[int]:
+    for one in ids:
+        yield int.from_bytes(hashlib.blake2b(one.encode(), digest_size=8, person=b"zsd-recipe").digest())

@@ -1,0 +1,121 @@
+"""When a correction of the teacher's bias may be trusted, from unlabelled rows alone.
+
+`auto` corrects by `information_bias` where all of this holds, and leaves the labels as they are otherwise:
+
+* **enough rows**: at least `LEAST_ROWS`;
+* **classes to compare**: the teacher itself spreads the rows over at least `LEAST_SPREAD` of the classes (the
+  exponential of the entropy of its mean answer, over K). Where nearly all rows are of one class, a boundary has no
+  sparse place to move to but into that class;
+* **stable**: fitted on one half of the rows and on the other, the corrections give different classes to at most
+  `MOST_UNSTABLE` as many rows as the correction changes. Noise is shrunk besides: the correction counts by the share of
+  its variance that is not noise (James & Stein), estimated by the halves.
+
+Batch calibration assumes balanced classes, which no logit can prove: imposed on a skewed corpus it moves boundaries
+into crowds. So it may be trusted where the information correction, which does not assume it, is trusted and gives at
+least `LEAST_AGREEMENT` of the rows the same class. `auto` never chooses it; who asks for it gets it, with this verdict.
+
+Legend: N rows, K classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from zsd.batching import FloatArray
+from zsd.soft_labels.bias import SHARPNESS, Doubles, batch_bias, information_bias, margin, softmax
+
+LEAST_ROWS = 40
+LEAST_SPREAD = 0.75
+MOST_UNSTABLE = 0.5
+LEAST_AGREEMENT = 0.9
+Halves = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What unlabelled rows say for and against the correction of one set of classes.
+
+    Attributes:
+        rows: N.
+        spread: share of the K classes that the teacher's own answers are spread over.
+        moved: share of the rows of which the correction changes the class.
+        unstable: share of the rows that corrections of the two halves give different classes.
+        shrinkage: what is left of the correction after noise is taken off it, from 0 to 1.
+        agreement: share of the rows that batch calibration gives the same class.
+        refused: why the correction is not applied; None where it may be trusted.
+    """
+
+    rows: int
+    spread: float
+    moved: float
+    unstable: float
+    shrinkage: float
+    agreement: float
+    refused: str | None
+
+    @property
+    def batch_trusted(self) -> bool:
+        """Whether the assumption of batch calibration, balanced classes, fits the rows."""
+        return self.refused is None and self.agreement >= LEAST_AGREEMENT
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the recipe's facts; figures to 4 places."""
+        figures = {name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(self).items()}
+        return {**figures, "batch_trusted": self.batch_trusted}
+
+
+def trusted_bias(logits_NK: FloatArray, second_half_N: Halves) -> tuple[Doubles, Evidence]:
+    """[K] the information correction as far as it may be trusted (all 0 where it may not), and why.
+
+    Args:
+        logits_NK: single-label logits.
+        second_half_N: two halves of the rows, chosen without regard to their order.
+    """
+    rows, labels = logits_NK.shape
+    halves = [logits_NK[second_half_N == side] for side in (False, True)]
+    if rows < LEAST_ROWS or not all(map(len, halves)):
+        told = f"{rows} rows are too few: {LEAST_ROWS} are needed"
+        evidence = _evidence(logits_NK, rows=rows, spread=0.0, unstable=0.0, shrinkage=0.0, refused=told)
+        return np.zeros(labels), evidence
+    spread = spread_of(logits_NK)
+    bias_K, *of_halves = (information_bias(one) for one in (logits_NK, *halves))
+    noise = float(((of_halves[0] - of_halves[1]) ** 2).mean()) / 4  # two halves vary twice as much as their mean
+    shrinkage = max(0.0, 1 - noise / max(float((bias_K**2).mean()), 1e-12))
+    bias_K = bias_K * shrinkage
+    unstable = changed(logits_NK, *of_halves)
+    moved = changed(logits_NK, bias_K, np.zeros(labels))
+    refused = None
+    if spread < LEAST_SPREAD:
+        refused = f"the rows are spread over {spread:.0%} of the classes only, {LEAST_SPREAD:.0%} are needed"
+    elif unstable > MOST_UNSTABLE * moved:
+        refused = f"halves of the rows disagree on {unstable:.1%} of them, the correction changes {moved:.1%}"
+    evidence = _evidence(
+        logits_NK, bias_K, rows=rows, spread=spread, unstable=unstable, shrinkage=shrinkage, refused=refused
+    )
+    return np.zeros(labels) if refused else bias_K, evidence
+
+
+def spread_of(logits_NK: FloatArray) -> float:
+    """Share of the classes that the rows are spread over: 1 where all are equally frequent, 1 / K for one alone."""
+    temperature = SHARPNESS * margin(logits_NK)
+    mean_K = softmax(logits_NK, temperature or 1.0).mean(axis=0)
+    return float(np.exp(-(mean_K * np.log(mean_K + 1e-12)).sum()) / len(mean_K))
+
+
+def changed(logits_NK: FloatArray, one_K: Doubles, other_K: Doubles) -> float:
+    """Share of the rows that two corrections give different classes."""
+    return float(((logits_NK - one_K).argmax(axis=1) != (logits_NK - other_K).argmax(axis=1)).mean())
+
+
+def _evidence(logits_NK: FloatArray, bias_K: Doubles | None = None, **known: Any) -> Evidence:
+    if bias_K is None:
+        return Evidence(moved=0.0, agreement=0.0, **known)
+    return Evidence(
+        moved=changed(logits_NK, bias_K, np.zeros(len(bias_K))),
+        agreement=1 - changed(logits_NK, bias_K, batch_bias(logits_NK)),
+        **known,
+    )
