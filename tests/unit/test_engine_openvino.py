@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from zsd.compile.probes import teacher_probes
+from zsd.compile.probes import stored_probes
 from zsd.engines import load_engine, openvino
 from zsd.engines.base import Placement
 from zsd.engines.openvino import OpenVINOEngine
@@ -24,7 +24,7 @@ def teacher(teacher_of: Callable[..., str], shared_cache: Path) -> NLITeacher:
 def test_a_shape_is_compiled_once_for_all_lanes(teacher: NLITeacher) -> None:
     engine = OpenVINOEngine(teacher, Placement(threads=2))
     assert engine._compiled == {}  # the shape that was tried is not kept
-    inputs, expected = teacher_probes(teacher).filling(7, 32)
+    inputs, expected = stored_probes(teacher).filling(7, 32)
     for _ in range(2):
         np.testing.assert_allclose(engine.logits(inputs), expected, atol=1e-3)
     assert set(engine._compiled) == {(4, 32)}
@@ -41,9 +41,9 @@ def test_a_shape_with_other_logits_than_torch_is_refused(teacher: NLITeacher, mo
         return logits
 
     monkeypatch.setattr(openvino._Compiled, "__call__", wrong_in_a_late_row)
-    engine.logits(teacher_probes(teacher).filling(4, 32)[0])
+    engine.logits(stored_probes(teacher).filling(4, 32)[0])
     with pytest.raises(EngineError, match=r"off by 2.9 for a batch of 8 x 32 tokens"):
-        engine.logits(teacher_probes(teacher).filling(8, 32)[0])
+        engine.logits(stored_probes(teacher).filling(8, 32)[0])
 
 
 def test_openvino_that_is_not_installed_is_an_error(teacher: NLITeacher, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,9 @@ import pytest
 
 from tests.families import LINES
 from zsd.batching import PairSet, pair_layout
+from zsd.compile.compiled import INT8_OPENVINO
 from zsd.compile.export import exported_onnx
-from zsd.compile.openvino_core import INT8_IR, openvino_core
+from zsd.compile.openvino_core import openvino_core
 from zsd.compile.quantize_openvino import Product, attempts, find_products, quantize_openvino
 from zsd.engines import load_engine
 from zsd.engines.base import Placement
@@ -48,7 +49,7 @@ def test_attempts_leave_out_more_and_more() -> None:
 def test_int8_with_the_wanted_agreement_is_written_and_runs(teacher: NLITeacher, tmp_path: Path) -> None:
     compiled = tmp_path / "compiled"
     shutil.copytree(teacher.path, compiled)
-    (compiled / INT8_IR).parent.mkdir()
+    (compiled / INT8_OPENVINO).parent.mkdir()
     inputs = calibration(teacher)
     exact = [load_engine("torch", teacher, Placement()).logits(batch) for batch in inputs]
     worst: list[float] = []
@@ -58,7 +59,7 @@ def test_int8_with_the_wanted_agreement_is_written_and_runs(teacher: NLITeacher,
         return 0.5 if len(worst) == 1 else 1.0
 
     done = quantize_openvino(
-        exported_onnx(teacher), inputs, agreement, compiled / INT8_IR, min_agreement=0.99, threads=1
+        exported_onnx(teacher), inputs, agreement, compiled / INT8_OPENVINO, min_agreement=0.99, threads=1
     )
     assert len(worst) == 2 and done.agreement == 1.0 and done.integer == 16 and len(done.left_out) == 2
     engine = load_engine("openvino", load_teacher(str(compiled)), Placement(), "int8")
@@ -66,7 +67,10 @@ def test_int8_with_the_wanted_agreement_is_written_and_runs(teacher: NLITeacher,
     assert 0 < np.abs(found - np.concatenate(exact)).max() < 0.3 * np.ptp(np.concatenate(exact))
 
 
-def test_an_agreement_that_cannot_be_reached_is_an_error(teacher: NLITeacher, tmp_path: Path) -> None:
+def test_an_agreement_that_cannot_be_reached_is_an_error(
+    teacher: NLITeacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zsd.compile.quantize_openvino.attempts", lambda products: [(), (products[0].name,)])
     with pytest.raises(EngineError, match=r"no int8 form .* reaches an agreement of 0.99 .*\(the best has 0.800\)"):
         quantize_openvino(
             exported_onnx(teacher),

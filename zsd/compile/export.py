@@ -1,4 +1,4 @@
-"""NLI checkpoint -> fp32 ONNX, in the form the CPU engines take.
+"""A checkpoint, an NLI teacher or a student -> fp32 ONNX, in the form the CPU engines take.
 
 Opset 14, default operator domain only (DeepSparse knows no other), dynamic batch and length. Whether it has
 the checkpoint's own logits is checked by the engine that runs it (`zsd.compile.probes`). Cached by the checkpoint's
@@ -17,10 +17,10 @@ import onnx
 import torch
 import transformers
 
-from zsd.batching import IntArray, PairSet, pair_layout
+from zsd.batching import IntArray
 from zsd.cache import cached_file
+from zsd.checkpoint import Checkpoint
 from zsd.errors import EngineError
-from zsd.teachers.nli import NLITeacher
 from zsd.teachers.weights import input_names, load_weights
 
 OPSET = 14
@@ -31,41 +31,42 @@ PROBES = ["x", "Shares fell after the central bank raised its rate.", "naïve ca
 """What the tracer sees: texts of different lengths, so that nothing of the padding is taken for a constant."""
 
 
-def exported_onnx(teacher: NLITeacher) -> Path:
-    """The teacher's fp32 ONNX file, exported on first use; not to be written to.
+def exported_onnx(checkpoint: Checkpoint) -> Path:
+    """The checkpoint's fp32 ONNX file, exported on first use; not to be written to.
 
     Raises:
         EngineError: this architecture does not export.
-        TeacherError: the checkpoint's weights cannot be loaded.
+        InputError: the checkpoint's weights cannot be loaded.
     """
     versions = (torch.__version__, transformers.__version__, OPSET, EXPORT_VERSION)
-    return cached_file("onnx", ONNX_FILE, teacher.fingerprint, *versions, make=lambda file: export_onnx(teacher, file))
+    return cached_file(
+        "onnx", ONNX_FILE, checkpoint.fingerprint, *versions, make=lambda file: export_onnx(checkpoint, file)
+    )
 
 
-def export_onnx(teacher: NLITeacher, file: Path) -> None:
-    """Write the teacher as one ONNX file with inputs in the tokenizer's order and one output, ``logits`` [B, C].
+def export_onnx(checkpoint: Checkpoint, file: Path) -> None:
+    """Write the checkpoint as one ONNX file with inputs in the tokenizer's order and one output, ``logits`` [B, C].
 
     Raises:
         EngineError: torch cannot trace the model, or the graph uses operators outside the default domain.
-        TeacherError: the checkpoint's weights cannot be loaded.
+        InputError: the checkpoint's weights cannot be loaded.
     """
-    model = load_weights(teacher, dtype=torch.float32, attn_implementation="eager")
-    layout = pair_layout(teacher.tokenizer)
-    pairs = PairSet.build(teacher.tokenizer, layout, PROBES, ["It is so."], max_length=teacher.max_length)
-    inputs = pairs.batch(np.arange(len(pairs)), length=int(pairs.lengths.max()))
+    model = load_weights(checkpoint, dtype=torch.float32, attn_implementation="eager")
+    sequences = checkpoint.sequences(PROBES, max_length=checkpoint.max_length)
+    inputs = sequences.batch(np.arange(len(PROBES)), length=int(sequences.lengths.max()))
     try:
-        _trace(model, {name: inputs[name] for name in input_names(model, layout.inputs)}, file)
+        _trace(model, {name: inputs[name] for name in input_names(model, tuple(inputs))}, file)
         graph = onnx.load(str(file))
         foreign = {node.op_type for node in graph.graph.node if node.domain not in ("", "ai.onnx")}
         if foreign:
-            raise EngineError(f"teacher {teacher.name!r} exports operators {sorted(foreign)} no engine knows")
+            raise EngineError(f"{checkpoint} exports operators {sorted(foreign)} no engine knows")
         del graph.opset_import[:]
         graph.opset_import.append(onnx.helper.make_opsetid("", OPSET))
         onnx.checker.check_model(graph)
         onnx.save(graph, str(file))
     except EXPORT_ERRORS as error:
         reason = " ".join(str(error).split())[:200]
-        raise EngineError(f"teacher {teacher.name!r} does not export to ONNX ({reason}): use --engine torch") from None
+        raise EngineError(f"{checkpoint} does not export to ONNX ({reason}): use --engine torch") from None
 
 
 EXPORT_ERRORS = (RuntimeError, ValueError, torch.onnx.errors.OnnxExporterError, onnx.checker.ValidationError)

@@ -7,9 +7,6 @@ from typing import Any
 from zsd.errors import EngineError
 from zsd.telemetry import no_telemetry
 
-INT8_IR = "openvino/int8.xml"
-"""Where a compiled teacher keeps its int8 form for OpenVINO."""
-
 
 def openvino_core() -> Any:
     """An ``openvino.Core``.

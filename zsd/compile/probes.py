@@ -1,4 +1,4 @@
-"""Pairs with known logits: what torch in fp32 says of a few texts of many lengths, to hold another engine to.
+"""Sequences with known logits: what torch in fp32 says of a few texts of many lengths, to hold another engine to.
 
 An engine compiles shapes, and a compiled shape may be wrong while its neighbours are right (OpenVINO 2026.4 with
 dynamic shapes: one batch of fifty), so each is run once with these pairs in it and every row compared.
@@ -16,14 +16,13 @@ import numpy as np
 import torch
 import transformers
 
-from zsd.batching import FloatArray, IntArray, PairSet, pair_layout
+from zsd.batching import FloatArray, IntArray
 from zsd.cache import cached_file
+from zsd.checkpoint import Checkpoint
 from zsd.errors import EngineError
-from zsd.teachers.nli import NLITeacher
 from zsd.teachers.weights import input_names, load_weights
 
 TEXT = "A goal in stoppage time! Shares fell after the central bank raised its rate. naïve café – 42% 日本. "
-HYPOTHESIS = "No"
 FILE = "probes.npz"
 VERSION = 1
 """Raised when a change here makes probes stored before unfit."""
@@ -38,7 +37,7 @@ Run = Callable[[Mapping[str, IntArray]], FloatArray]
 
 @dataclass(frozen=True, kw_only=True)
 class Probes:
-    """P pairs, shortest first.
+    """P sequences (pairs of a teacher, texts of a student), shortest first.
 
     Attributes:
         lengths: [P] tokens of each.
@@ -77,38 +76,42 @@ class Probes:
             )
 
 
-def teacher_probes(teacher: NLITeacher) -> Probes:
-    """The teacher's probes, made with torch on first use and kept in the cache.
+def stored_probes(checkpoint: Checkpoint) -> Probes:
+    """A checkpoint's probes, made with torch on first use and kept in the cache.
 
     Raises:
-        TeacherError: the checkpoint's weights cannot be loaded.
+        EngineError: its tokenizer pads on the left.
+        InputError: the checkpoint's weights cannot be loaded.
     """
-    content = (teacher.fingerprint, teacher.max_length, torch.__version__, transformers.__version__, VERSION)
-    with np.load(cached_file("probes", FILE, *content, make=lambda file: _save(make_probes(teacher), file))) as stored:
+    content = (checkpoint.fingerprint, checkpoint.max_length, torch.__version__, transformers.__version__, VERSION)
+    with np.load(
+        cached_file("probes", FILE, *content, make=lambda file: _save(make_probes(checkpoint), file))
+    ) as stored:
         inputs = {name: stored[name] for name in stored.files if name not in ("lengths", "logits")}
         return Probes(lengths=stored["lengths"], inputs=inputs, logits=stored["logits"])
 
 
-def make_probes(teacher: NLITeacher) -> Probes:
-    """Pairs of the lengths 8, 12, 16, 24, 32, 48, ... up to the teacher's limit, and torch's logits of them."""
-    model = load_weights(teacher, dtype=torch.float32)
-    tokenizer, layout = teacher.tokenizer, pair_layout(teacher.tokenizer)
-    names = input_names(model, layout.inputs)
-    premise = TEXT * (teacher.max_length // 8)
-    shortest = int(PairSet.build(tokenizer, layout, ["A"], [HYPOTHESIS], max_length=teacher.max_length).lengths[0])
-    ladder = {step << power for power in range(2, 16) for step in (2, 3)} | {shortest, teacher.max_length}
+def make_probes(checkpoint: Checkpoint) -> Probes:
+    """Sequences of the lengths 8, 12, 16, 24, 32, 48, ... up to the checkpoint's limit, and torch's logits of them."""
+    model = load_weights(checkpoint, dtype=torch.float32)
+    if checkpoint.tokenizer.padding_side == "left":
+        raise EngineError(f"{checkpoint} pads on the left, which only torch is held to: use --engine torch")
+    names = input_names(model, tuple(checkpoint.tokenizer.model_input_names))
+    text = TEXT * (checkpoint.max_length // 8)
+    shortest = int(checkpoint.sequences(["A"], max_length=checkpoint.max_length).lengths[0])
+    ladder = {step << power for power in range(2, 16) for step in (2, 3)} | {shortest, checkpoint.max_length}
     arrays: dict[str, list[IntArray]] = {name: [] for name in names}
     lengths, logits = [], []
-    for limit in sorted(length for length in ladder if shortest <= length <= teacher.max_length):
-        pairs = PairSet.build(tokenizer, layout, [premise], [HYPOTHESIS], max_length=limit)
-        inputs = pairs.batch(np.arange(1), length=int(pairs.lengths[0]))
+    for limit in sorted(length for length in ladder if shortest <= length <= checkpoint.max_length):
+        sequences = checkpoint.sequences([text], max_length=limit)
+        inputs = sequences.batch(np.arange(1), length=int(sequences.lengths[0]))
         with torch.inference_mode():
             logits.append(model(**{name: torch.from_numpy(inputs[name]) for name in names}).logits[0].numpy())
         # Padded by the same rule as any batch.
-        padded = pairs.batch(np.arange(1), length=teacher.max_length)
+        padded = sequences.batch(np.arange(1), length=checkpoint.max_length)
         for name in names:
             arrays[name].append(padded[name][0])
-        lengths.append(int(pairs.lengths[0]))
+        lengths.append(int(sequences.lengths[0]))
     inputs_PL = {name: np.stack(rows) for name, rows in arrays.items()}
     return Probes(lengths=np.array(lengths, dtype=np.int64), inputs=inputs_PL, logits=np.stack(logits))
 

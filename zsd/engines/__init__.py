@@ -1,4 +1,4 @@
-"""How a model runs. A teacher says what is scored; an engine runs the tensor program. Any NLI teacher, any engine.
+"""How a model runs. A teacher or a student says what a text means, an engine runs the tensor program.
 
 Families run on all four engines in fp32 by `tests/unit/test_engines.py`, with small models, every row within 1e-3 of
 torch's logits: BERT (so MiniLM), RoBERTa, DistilBERT, ELECTRA, DeBERTa-v2 (so v3), ModernBERT. Any other runs in torch;
@@ -20,16 +20,16 @@ from zsd.engines.registry import check_combination, find_engine, precisions_of, 
 from zsd.errors import ConfigError, EngineError
 
 if TYPE_CHECKING:
+    from zsd.checkpoint import Checkpoint
     from zsd.engines.base import Engine, Placement
-    from zsd.teachers.nli import NLITeacher
 
 
-def load_engine(name: str, teacher: NLITeacher, placement: Placement, precision: str = "fp32") -> Engine:
-    """Load a teacher's weights into an engine of `zsd.engines.registry`.
+def load_engine(name: str, checkpoint: Checkpoint, placement: Placement, precision: str = "fp32") -> Engine:
+    """Load a checkpoint's weights into an engine of `zsd.engines.registry`.
 
     Raises:
         ConfigError: there is no such engine.
-        EngineError: the engine cannot run this teacher, in this precision, on this machine.
+        EngineError: the engine cannot run this checkpoint, in this precision, on this machine.
         TeacherError: the checkpoint's weights cannot be loaded.
     """
     entry = find_engine(name)
@@ -41,5 +41,5 @@ def load_engine(name: str, teacher: NLITeacher, placement: Placement, precision:
     except ConfigError as error:
         raise EngineError(str(error)) from None
     # Imported now: an engine's libraries are heavy, and only those of the chosen one are needed.
-    engine: Engine = getattr(importlib.import_module(entry.module), entry.class_name)(teacher, placement, precision)
+    engine: Engine = getattr(importlib.import_module(entry.module), entry.class_name)(checkpoint, placement, precision)
     return engine

@@ -17,12 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from zsd.compile.probes import teacher_probes
+from zsd.checkpoint import Checkpoint
+from zsd.compile.compiled import INT8_ONNX
+from zsd.compile.probes import stored_probes
 from zsd.engines.base import FloatArray, IntArray, Placement
 from zsd.engines.fixed_shapes import affordable_buckets, bucket_lengths, least_shape
-from zsd.engines.model_file import INT8_ONNX, dense_file, engine_fingerprint, integer_file
+from zsd.engines.model_file import dense_file, engine_fingerprint, integer_file
 from zsd.errors import EngineError
-from zsd.teachers.nli import NLITeacher
 from zsd.telemetry import no_telemetry
 
 TOKEN_BUDGET = 1024
@@ -45,35 +46,35 @@ class _Compiled:
 
 
 class DeepSparseEngine:
-    """A teacher exported to ONNX and run by DeepSparse.
+    """A checkpoint exported to ONNX and run by DeepSparse.
 
     Args:
-        teacher: what to run; exported and cached on first use.
+        checkpoint: what to run; exported and cached on first use.
         placement: must be a CPU; its threads become DeepSparse's cores.
-        precision: ``fp32``, or ``int8`` of a teacher that `zsd compile` made.
+        precision: ``fp32``, or ``int8`` of one that `zsd compile` made.
 
     Raises:
         EngineError: DeepSparse is not installed here, cannot run this model or finds other logits in it than torch, or
-            the teacher has no int8 form.
-        TeacherError: the checkpoint's weights cannot be loaded.
+            the checkpoint has no int8 form.
+        InputError: the checkpoint's weights cannot be loaded.
     """
 
     name = "deepsparse"
 
-    def __init__(self, teacher: NLITeacher, placement: Placement, precision: str = "fp32") -> None:
+    def __init__(self, checkpoint: Checkpoint, placement: Placement, precision: str = "fp32") -> None:
         self.precision = precision
         self.threads = placement.threads
         self.lanes = 1
         self.token_budget = TOKEN_BUDGET
-        self.buckets: tuple[int, ...] | None = bucket_lengths(teacher.max_length)
+        self.buckets: tuple[int, ...] | None = bucket_lengths(checkpoint.max_length)
         self._engine = _deepsparse_engine()
-        self._file = integer_file(teacher, INT8_ONNX) if precision == "int8" else dense_file(teacher)
-        self.fingerprint = engine_fingerprint(teacher, "deepsparse", precision)
+        self._file = integer_file(checkpoint, INT8_ONNX) if precision == "int8" else dense_file(checkpoint)
+        self.fingerprint = engine_fingerprint(checkpoint, "deepsparse", precision)
         self.most_buckets = affordable_buckets(self._file, placement.threads)
-        self._probes = teacher_probes(teacher)
+        self._probes = stored_probes(checkpoint)
         self._compiled: dict[tuple[int, int], _Compiled] = {}
         # A model that DeepSparse cannot run is refused now, and not with the first rows.
-        self._compile(*least_shape(bucket_lengths(teacher.max_length), self._probes))
+        self._compile(*least_shape(bucket_lengths(checkpoint.max_length), self._probes))
 
     def logits(self, inputs: Mapping[str, IntArray]) -> FloatArray:
         """Run one batch, compiling its shape the first time.

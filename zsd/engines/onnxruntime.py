@@ -14,45 +14,46 @@ from typing import Any
 
 import numpy as np
 
-from zsd.compile.probes import teacher_probes
+from zsd.checkpoint import Checkpoint
+from zsd.compile.compiled import INT8_ONNX
+from zsd.compile.probes import stored_probes
 from zsd.engines.base import FloatArray, IntArray, Placement
 from zsd.engines.fixed_shapes import UNLIMITED
 from zsd.engines.lanes import Lanes
-from zsd.engines.model_file import INT8_ONNX, dense_file, engine_fingerprint, integer_file
+from zsd.engines.model_file import dense_file, engine_fingerprint, integer_file
 from zsd.errors import EngineError
-from zsd.teachers.nli import NLITeacher
 
 LANE_TOKENS = 1024
 """Padded tokens a lane and call: 2048 were a seventh slower (they leave the core's own cache)."""
 
 
 class ONNXRuntimeEngine:
-    """A teacher's ONNX export, or the int8 form that `zsd compile` made, run by ONNX Runtime.
+    """A checkpoint's ONNX export, or the int8 form that `zsd compile` made, run by ONNX Runtime.
 
     Args:
-        teacher: what to run.
+        checkpoint: what to run.
         placement: a CPU and how many threads of it.
         precision: ``fp32`` or ``int8``.
 
     Raises:
         EngineError: ONNX Runtime is not installed here, cannot run this model, finds other logits than torch, or the
-            teacher has no int8 form.
-        TeacherError: the checkpoint's weights cannot be loaded.
+            checkpoint has no int8 form.
+        InputError: the checkpoint's weights cannot be loaded.
     """
 
     name = "onnxruntime"
     buckets: tuple[int, ...] | None = None
     most_buckets = UNLIMITED
 
-    def __init__(self, teacher: NLITeacher, placement: Placement, precision: str = "fp32") -> None:
+    def __init__(self, checkpoint: Checkpoint, placement: Placement, precision: str = "fp32") -> None:
         self.precision = precision
         self.threads = self.lanes = placement.threads
         self.token_budget = LANE_TOKENS * self.lanes
-        self.fingerprint = engine_fingerprint(teacher, "onnxruntime", precision)
-        self._session = _session(integer_file(teacher, INT8_ONNX) if precision == "int8" else dense_file(teacher))
+        self.fingerprint = engine_fingerprint(checkpoint, "onnxruntime", precision)
+        self._session = _session(integer_file(checkpoint, INT8_ONNX) if precision == "int8" else dense_file(checkpoint))
         self._names = [value.name for value in self._session.get_inputs()]
         self._run = Lanes(self.lanes, self._forward)
-        probes = teacher_probes(teacher)
+        probes = stored_probes(checkpoint)
         probes.check(self.name, precision, self._forward, rows=4, length=int(probes.lengths[:4].max()))
 
     def logits(self, inputs: Mapping[str, IntArray]) -> FloatArray:

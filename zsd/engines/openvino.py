@@ -18,14 +18,15 @@ from typing import Any
 
 import numpy as np
 
-from zsd.compile.openvino_core import INT8_IR, has_bf16, openvino_core, precision_hint
-from zsd.compile.probes import teacher_probes
+from zsd.checkpoint import Checkpoint
+from zsd.compile.compiled import INT8_OPENVINO
+from zsd.compile.openvino_core import has_bf16, openvino_core, precision_hint
+from zsd.compile.probes import stored_probes
 from zsd.engines.base import FloatArray, IntArray, Placement
 from zsd.engines.fixed_shapes import affordable_buckets, bucket_lengths, least_shape
 from zsd.engines.lanes import Lanes
 from zsd.engines.model_file import dense_file, engine_fingerprint, integer_file
 from zsd.errors import EngineError
-from zsd.teachers.nli import NLITeacher
 
 LANE_TOKENS = 512
 """Padded tokens a lane and call: 1024 and 2048 were no faster, and fill the last call of a unit with more repeats."""
@@ -51,31 +52,31 @@ class _Compiled:
 
 
 class OpenVINOEngine:
-    """A teacher's ONNX export, or the int8 form that `zsd compile` made, run by OpenVINO.
+    """A checkpoint's ONNX export, or the int8 form that `zsd compile` made, run by OpenVINO.
 
     Args:
-        teacher: what to run.
+        checkpoint: what to run.
         placement: a CPU and how many threads of it.
         precision: ``fp32``, ``bf16``, or ``int8`` (what is not int8 then computes in bf16 where the processor can).
 
     Raises:
-        EngineError: OpenVINO is not installed here, the processor has no bf16, the teacher has no int8 form, or
+        EngineError: OpenVINO is not installed here, the processor has no bf16, the checkpoint has no int8 form, or
             OpenVINO finds other logits than torch.
-        TeacherError: the checkpoint's weights cannot be loaded.
+        InputError: the checkpoint's weights cannot be loaded.
     """
 
     name = "openvino"
 
-    def __init__(self, teacher: NLITeacher, placement: Placement, precision: str = "fp32") -> None:
+    def __init__(self, checkpoint: Checkpoint, placement: Placement, precision: str = "fp32") -> None:
         self._core = openvino_core()
         if precision == "bf16" and not has_bf16(self._core):
             raise EngineError("this processor has no bf16 instructions: use --precision fp32 or int8")
         self.precision = precision
         self.threads = self.lanes = placement.threads
         self.token_budget = LANE_TOKENS * self.lanes
-        self.buckets: tuple[int, ...] | None = bucket_lengths(teacher.max_length)
-        self.fingerprint = engine_fingerprint(teacher, "openvino", precision)
-        file = integer_file(teacher, INT8_IR) if precision == "int8" else dense_file(teacher)
+        self.buckets: tuple[int, ...] | None = bucket_lengths(checkpoint.max_length)
+        self.fingerprint = engine_fingerprint(checkpoint, "openvino", precision)
+        file = integer_file(checkpoint, INT8_OPENVINO) if precision == "int8" else dense_file(checkpoint)
         self.most_buckets = affordable_buckets(_weights(file), placement.threads)
         self._settings = {
             "INFERENCE_PRECISION_HINT": precision_hint(self._core, precision),
@@ -84,12 +85,12 @@ class OpenVINOEngine:
             # Several actors on a node would all be pinned to its first cores.
             "ENABLE_CPU_PINNING": False,
         }
-        self._probes = teacher_probes(teacher)
+        self._probes = stored_probes(checkpoint)
         self._source = self._read(str(file))
         self._compiled: dict[tuple[int, int], _Compiled] = {}
         self._run = Lanes(self.lanes, self._run_share, equal=True)
         # A model that OpenVINO cannot run is refused now, and not with the first rows.
-        self._shape(*least_shape(bucket_lengths(teacher.max_length), self._probes))
+        self._shape(*least_shape(bucket_lengths(checkpoint.max_length), self._probes))
         self._compiled.clear()
 
     def logits(self, inputs: Mapping[str, IntArray]) -> FloatArray:

@@ -16,12 +16,12 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
+from zsd.checkpoint import Checkpoint
 from zsd.engines.base import FloatArray, IntArray, Placement
 from zsd.engines.fixed_shapes import UNLIMITED
 from zsd.engines.lanes import Lanes
 from zsd.engines.model_file import engine_fingerprint
 from zsd.errors import EngineError
-from zsd.teachers.nli import NLITeacher
 from zsd.teachers.weights import input_names, load_weights
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -38,20 +38,20 @@ class TorchEngine:
     """A checkpoint run by torch in inference mode, any length, padded to the batch.
 
     Args:
-        teacher: what to load.
+        checkpoint: what to load.
         placement: device and threads.
         precision: ``fp32``, ``bf16`` or, on CUDA, ``fp16`` (weights and activations).
 
     Raises:
         EngineError: CUDA was asked for and is not there, or this GPU has no bf16.
-        TeacherError: the weights are missing, damaged or not those of an NLI classifier.
+        InputError: the weights are missing, damaged or not those of an NLI classifier.
     """
 
     name = "torch"
     buckets: tuple[int, ...] | None = None
     most_buckets = UNLIMITED
 
-    def __init__(self, teacher: NLITeacher, placement: Placement, precision: str = "fp32") -> None:
+    def __init__(self, checkpoint: Checkpoint, placement: Placement, precision: str = "fp32") -> None:
         cuda = placement.device == "cuda"
         if cuda and not torch.cuda.is_available():
             raise EngineError("the torch engine was placed on a GPU and torch sees none on this node")
@@ -63,9 +63,9 @@ class TorchEngine:
         self.lanes = 1 if cuda else lanes_for(placement.threads)
         self.device = torch.device(placement.device)
         self.token_budget = CUDA_TOKEN_BUDGET if cuda else LANE_TOKENS * self.lanes
-        self.fingerprint = engine_fingerprint(teacher, "torch", precision)
-        self.model = load_weights(teacher, dtype=DTYPES[precision]).to(self.device)
-        self._names = input_names(self.model, tuple(teacher.tokenizer.model_input_names))
+        self.fingerprint = engine_fingerprint(checkpoint, "torch", precision)
+        self.model = load_weights(checkpoint, dtype=DTYPES[precision]).to(self.device)
+        self._names = input_names(self.model, tuple(checkpoint.tokenizer.model_input_names))
         lane_threads = placement.threads // self.lanes
         self._run = Lanes(self.lanes, self._forward, start=lambda: torch.set_num_threads(lane_threads))
 

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
+from zsd.checkpoint import Checkpoint
 from zsd.errors import StudentError
 from zsd.pickled import pickled_only, refusal
 from zsd.quiet import quiet_transformers
-from zsd.teachers.nli import one_line
+from zsd.teachers.nli import checkpoint_fingerprint, model_max_length, one_line
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -43,8 +44,34 @@ def load_checkpoint(directory: str | Path, precision: str = "fp32") -> tuple[Any
 
 def student_names(model: Any) -> tuple[list[str], bool]:
     """Class names in order, and whether the student is multi-label, as its configuration says."""
-    config = model.config
+    return class_names(model.config)
+
+
+def class_names(config: Any) -> tuple[list[str], bool]:
+    """The same, read off the configuration itself."""
     return [config.id2label[k] for k in range(config.num_labels)], config.problem_type == "multi_label_classification"
+
+
+def read_checkpoint(directory: str | Path) -> Checkpoint:
+    """A student's configuration and tokenizer, for an engine to run.
+
+    Raises:
+        StudentError: there is no checkpoint, or its tokenizer cannot pad.
+    """
+    path = str(directory)
+    with quiet_transformers():
+        config = from_pretrained(AutoConfig, path)
+        tokenizer = load_tokenizer(path)
+    if tokenizer.pad_token_id is None:
+        raise StudentError(f"student {path!r}: its tokenizer has no padding token, so that it cannot be run in batches")
+    return Checkpoint(
+        name=path,
+        path=path,
+        max_length=model_max_length(tokenizer, config),
+        fingerprint=checkpoint_fingerprint(Path(path)),
+        tokenizer=tokenizer,
+        config=config,
+    )
 
 
 def from_pretrained(auto: Any, source: str, **options: Any) -> Any:

@@ -1,28 +1,30 @@
-"""The encoder student in use: a transformers sequence classifier.
+"""The encoder student in use: a transformers sequence classifier on any engine that runs teachers.
 
-Legend: N rows, K labels.
+Legend: N rows, K labels, L tokens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
-import torch
+import numpy as np
 
+from zsd.buckets import LengthSample
+from zsd.engines import load_engine
 from zsd.engines.base import Placement
-from zsd.errors import ConfigError
-from zsd.inference import predict
+from zsd.engines.run import run_batches
+from zsd.planning import padding_waste, plan_batches
 from zsd.students.base import Answer, Student
-from zsd.students.checkpoint import DTYPES, load_checkpoint, student_names
-
-CPU_TOKEN_BUDGET = 2048
-CUDA_TOKEN_BUDGET = 65536
-"""Padded tokens a call."""
+from zsd.students.checkpoint import class_names, read_checkpoint
+from zsd.text_batches import TextSet
 
 
 class EncoderStudent(Student):
     """A checkpoint of `zsd distill`, or any other sequence classifier of transformers.
+
+    An engine of fixed shapes gets the lengths that suit the first texts it is given.
 
     Args:
         directory: of the checkpoint.
@@ -32,33 +34,48 @@ class EncoderStudent(Student):
 
     Raises:
         StudentError: there is no classifier checkpoint in the directory.
-        ConfigError: there is no such engine, or it has no such precision.
+        ConfigError: there is no such engine.
+        EngineError: the engine cannot run this student, in this precision, on this machine.
     """
 
     kind = "encoder"
 
     def __init__(self, directory: str | Path, *, engine: str, precision: str, placement: Placement) -> None:
-        if engine != "torch" or precision not in DTYPES:
-            raise ConfigError(f"a student does not run on engine {engine!r} in {precision!r}: use torch, fp32 or bf16")
-        torch.set_num_threads(placement.threads)
-        self.engine, self.precision, self.threads = engine, precision, placement.threads
-        self._model, self._tokenizer = load_checkpoint(directory, precision)
-        self._model.to(placement.device)
-        names, self.multi_label = student_names(self._model)
+        self._checkpoint = read_checkpoint(directory)
+        names, self.multi_label = class_names(self._checkpoint.config)
         self.names = tuple(names)
-        self._token_budget = CUDA_TOKEN_BUDGET if placement.device == "cuda" else CPU_TOKEN_BUDGET
+        self._engine = load_engine(engine, self._checkpoint, placement, precision)
+        self.engine, self.precision, self.threads = engine, precision, placement.threads
+        self._buckets: tuple[int, ...] | None = None
 
     def answer(self, texts: Sequence[str]) -> Answer:
         """See `Student.answer`."""
-        found = predict(self._model, self._tokenizer, texts, token_budget=self._token_budget)
+        logits_NK = np.zeros((len(texts), len(self.names)), dtype=np.float32)
+        if not len(texts):
+            return Answer(logits=logits_NK, multi_label=self.multi_label, tokens=0)
+        limit = self._checkpoint.max_length
+        sequences = TextSet.build(self._checkpoint.tokenizer, texts, max_length=limit)
+        if self._engine.buckets is not None and self._buckets is None:
+            sample = LengthSample.of(sequences.lengths, max_length=limit)
+            self._buckets = sample.buckets(self._engine.most_buckets)
+        batches = plan_batches(
+            sequences.lengths,
+            token_budget=self._engine.token_budget,
+            buckets=self._buckets,
+            max_length=limit,
+            lanes=self._engine.lanes,
+        )
+        with closing(run_batches(self._engine, sequences, batches, len(self.names))) as done:
+            for batch, logits_BK in done:
+                logits_NK[batch.pairs] = logits_BK
         return Answer(
-            logits=found.logits,
+            logits=logits_NK,
             multi_label=self.multi_label,
-            tokens=found.tokens,
-            truncated=found.truncated,
-            padding_waste=found.padding_waste,
+            tokens=int(sequences.lengths.sum()),
+            truncated=sequences.truncated,
+            padding_waste=padding_waste(sequences.lengths, batches),
         )
 
     def close(self) -> None:
-        """Free the weights."""
-        del self._model
+        """Free the model and end the engine's threads."""
+        self._engine.close()

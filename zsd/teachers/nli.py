@@ -11,17 +11,22 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from transformers import AutoConfig, AutoTokenizer
 
 from zsd.assets import BUNDLED_SPARSE_TEACHER, BUNDLED_TEACHER, bundled_teacher_path
 from zsd.assets.sparse_teacher import assembled_sparse_teacher
-from zsd.errors import TeacherError
+from zsd.batching import PairSet, pair_layout
+from zsd.checkpoint import Checkpoint
+from zsd.errors import InputError, TeacherError
 from zsd.quiet import quiet_transformers
+
+HYPOTHESIS = "No"
+"""What texts are paired with where only the model matters, and not what it is asked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,26 +83,27 @@ def find_nli_classes(label2id: Mapping[str, int], *, entailment: str | None = No
 
 
 @dataclass(frozen=True, kw_only=True)
-class NLITeacher:
-    """An NLI checkpoint, read as far as needed to know what it means; engines load the weights.
+class NLITeacher(Checkpoint):
+    """An NLI checkpoint, read as far as needed to know what it means; its sequences are pairs.
 
     Args:
-        name: what the user called it.
-        path: local directory, or hub name, to load from.
         classes: which columns are which.
-        max_length: most tokens a pair may have, special tokens included.
-        fingerprint: 128-bit hex digest of config, weights and tokenizer files.
-        tokenizer: the fast tokenizer.
-        config: the transformers configuration.
     """
 
-    name: str
-    path: str
+    role: ClassVar[str] = "teacher"
+    error: ClassVar[type[InputError]] = TeacherError
+    purpose: ClassVar[str] = "an NLI classifier; give a checkpoint trained on NLI"
+
     classes: NLIClasses
-    max_length: int
-    fingerprint: str
-    tokenizer: Any
-    config: Any
+
+    def sequences(self, texts: Sequence[str], *, max_length: int) -> PairSet:
+        """Texts as premises, each before one short hypothesis.
+
+        Raises:
+            TeacherError: the tokenizer cannot be batched pairwise.
+        """
+        layout = pair_layout(self.tokenizer)
+        return PairSet.build(self.tokenizer, layout, texts, [HYPOTHESIS], max_length=max_length)
 
 
 def load_teacher(name: str, *, max_length: int | None = None, nli_classes: str | None = None) -> NLITeacher:

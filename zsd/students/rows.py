@@ -1,0 +1,135 @@
+"""What static and linear students learn from: texts with soft labels, read as often as needed, held-out rows apart.
+
+Legend: N rows, K labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from zsd.corpus.normalize import text_ids
+from zsd.errors import InputError
+from zsd.row_weights import loss_weights
+from zsd.shards import Store, matrix
+from zsd.soft_labels import Recipe
+from zsd.training_data import heldout_mask
+
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoftRows:
+    """N texts and what a student shall say of them.
+
+    Attributes:
+        ids: [N] row ids: they decide which rows are held out.
+        texts: [N].
+        probs: [N, K] float32 targets.
+        weights: [N] float32, what the loss of each is multiplied by.
+    """
+
+    ids: Sequence[str]
+    texts: Sequence[str]
+    probs: FloatArray
+    weights: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+Rows = Callable[[], Iterable[SoftRows]]
+"""Each call goes through all rows, from the first, in the same order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreRows:
+    """The rows of a store of soft labels, shard after shard, and reviewed rows; picklable `Rows`.
+
+    Args:
+        store: output directory of the label job.
+        recipe: makes the probabilities of the raw logits.
+        gold: K reviewed probabilities by text id (`zsd.corpus.normalize.text_ids`); they replace the teacher's.
+        new_gold: texts of those of them that are not in the store.
+        excluded: text ids of rows that are left out.
+        limit: rows of the store that are used, its first ones; None: all.
+        weight: see `zsd.row_weights.loss_weights`.
+        gold_weight: how much a reviewed row weighs, where another weighs 1.
+    """
+
+    store: str
+    recipe: Recipe
+    gold: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    new_gold: Sequence[str] = ()
+    excluded: frozenset[str] = frozenset()
+    limit: int | None = None
+    weight: str = "none"
+    gold_weight: float = 1.0
+
+    def __call__(self) -> Iterator[SoftRows]:
+        """One shard at a time in memory."""
+        left = self.limit
+        for whole in Store(self.store).tables(["id", "text", "entailment", "contradiction"]):
+            table = whole if left is None else whole.slice(0, left)
+            left = None if left is None else left - len(table)
+            if not len(table):
+                break
+            probs_NK = self.recipe.probs(matrix(table["entailment"]), matrix(table["contradiction"]))
+            yield self._reviewed(table["id"].to_pylist(), table["text"].to_pylist(), probs_NK)
+        if self.new_gold:
+            ids = _text_ids(self.new_gold)
+            probs_NK = np.array([self.gold[one] for one in ids], dtype=np.float32)
+            yield self._reviewed(ids, self.new_gold, probs_NK)
+
+    def _reviewed(self, ids: Sequence[str], texts: Sequence[str], probs_NK: FloatArray) -> SoftRows:
+        """The rows with their weights, reviewed labels in their place and what is left out gone."""
+        gold_N = np.zeros(len(ids), dtype=np.bool_)
+        kept = np.arange(len(ids))
+        if self.gold or self.excluded:
+            keys = _text_ids(texts)
+            kept = np.array([n for n, key in enumerate(keys) if key not in self.excluded], dtype=np.int64)
+            gold_N = np.array([key in self.gold for key in keys], dtype=np.bool_)
+            for n in np.flatnonzero(gold_N):
+                probs_NK[n] = self.gold[keys[n]]
+        weights_N = loss_weights(probs_NK, self.weight, multi_label=self.recipe.multi_label)
+        weights_N[gold_N] *= self.gold_weight
+        return _pick(SoftRows(ids=ids, texts=texts, probs=probs_NK, weights=weights_N), kept)
+
+
+def one_side(rows: Rows, *, heldout: bool, fraction: float) -> Iterator[SoftRows]:
+    """The rows on one side of the split of `zsd.training_data.heldout_mask`.
+
+    Raises:
+        InputError: there are none.
+    """
+    found = 0
+    for some in rows():
+        chosen = np.flatnonzero(heldout_mask(some.ids, fraction) == heldout)
+        found += len(chosen)
+        if len(chosen):
+            yield _pick(some, chosen)
+    if not found:
+        raise InputError(
+            f"the soft labels leave no row for the {'held-out' if heldout else 'training'} side of the split "
+            f"(--heldout-fraction {fraction}): label more rows, or change the fraction"
+        )
+
+
+def _pick(rows: SoftRows, chosen: npt.NDArray[np.int64]) -> SoftRows:
+    if len(chosen) == len(rows):
+        return rows
+    return SoftRows(
+        ids=[rows.ids[n] for n in chosen],
+        texts=[rows.texts[n] for n in chosen],
+        probs=rows.probs[chosen],
+        weights=rows.weights[chosen],
+    )
+
+
+def _text_ids(texts: Sequence[str]) -> list[str]:
+    ids: list[str] = text_ids(pa.array(texts, pa.large_string())).to_pylist()
+    return ids
