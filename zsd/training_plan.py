@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from zsd.students.folder import CARD, STUDENT
 from zsd.students.spec import DEFAULT_CHECKPOINT_STUDENT, DEFAULT_LAYERS_STUDENT, parse_student
 from zsd.teachers.nli import absolute_checkpoint, checkpoint_fingerprint
 from zsd.training import Objective
+from zsd.training_data import heldout_mask
 from zsd.training_job import CHECKPOINTS, TrainTask
 
 
@@ -57,7 +59,7 @@ def plan_training(config: DistillConfig, arguments: dict[str, Any]) -> TrainingP
     if labels["multi_label"] and config.balance:
         raise ConfigError("--balance is for labels of which each row has one: leave it away with --multi-label")
     reviewed = _Reviewed(config, store)
-    recipe = fit_recipe(store, method=config.calibrate, gold=reviewed.classes or None)
+    recipe = fit_recipe(store, method=config.calibrate, gold=reviewed.calibrating or None)
     task: dict[str, Any] = {
         "store": store.root,
         "teacher": str(store.manifest["teacher"]),
@@ -84,7 +86,7 @@ def plan_training(config: DistillConfig, arguments: dict[str, Any]) -> TrainingP
         objective = Objective(
             multi_label=labels["multi_label"],
             # A temperature that was fitted to reviewed rows is there to be learned, not to be taken off again.
-            temperature=1.0 if reviewed.classes else recipe.temperature,
+            temperature=1.0 if reviewed.calibrating else recipe.temperature,
             hard_labels=config.hard_labels,
             freeze_embeddings=frozen,
             patience=config.patience,
@@ -122,6 +124,7 @@ class _Reviewed:
     Attributes:
         probs: K probabilities by text id, of the reviewed rows.
         classes: their classes by text, as `fit_recipe` takes them.
+        calibrating: those of `classes` that are not held out.
         unknown: texts of them that the store does not hold.
         excluded: text ids of the test rows.
         remarks: what was left out.
@@ -130,6 +133,7 @@ class _Reviewed:
     def __init__(self, config: DistillConfig, store: Store) -> None:
         self.probs: dict[str, tuple[float, ...]] = {}
         self.classes: dict[str, Any] = {}
+        self.calibrating: dict[str, Any] = {}
         self.unknown: tuple[str, ...] = ()
         self.remarks: list[str] = []
         labels = store.manifest["labels"]
@@ -147,10 +151,12 @@ class _Reviewed:
         self._take(gold, len(names))
         if not self.classes:
             raise ConfigError(f"--gold {' '.join(config.gold)}: all its rows are among --test: give others")
-        known: set[str] = set()
-        for table in store.tables(["text"]):
-            known |= self.probs.keys() & set(_ids(table["text"].to_pylist()))
-        self.unknown = tuple(text for text in self.classes if _ids([text])[0] not in known)
+        known = _stored_ids(store, self.probs)
+        keys = _ids(list(self.classes))
+        self.unknown = tuple(text for text, key in zip(self.classes, keys, strict=True) if key not in known)
+        held_N = heldout_mask([known.get(key, key) for key in keys], config.heldout_fraction)
+        rows = zip(self.classes.items(), held_N, strict=True)
+        self.calibrating = {text: row for (text, row), held in rows if not held}
 
     def _take(self, gold: GoldRows, labels: int) -> None:
         assert gold.gold is not None, "read_gold raises without a label column"
@@ -165,6 +171,16 @@ class _Reviewed:
             self.classes[text] = row if gold.gold.ndim == 2 else int(np.argmax(row))
         if tested:
             self.remarks.append(f"{tested:,} row(s) of --gold are among --test and are not trained on")
+
+
+def _stored_ids(store: Store, wanted: Collection[str]) -> dict[str, str]:
+    """The row id of every text id that is wanted and in the store."""
+    found: dict[str, str] = {}
+    for table in store.tables(["id", "text"]):
+        for key, row in zip(_ids(table["text"].to_pylist()), table["id"].to_pylist(), strict=True):
+            if key in wanted:
+                found[key] = row
+    return found
 
 
 def _test_texts(config: DistillConfig, names: list[str], multi_label: bool) -> list[str]:

@@ -5,10 +5,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
+import psutil  # type: ignore[import-untyped]
 import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file
@@ -58,23 +60,98 @@ def test_student_learned_what_the_teacher_says(distilled: Path, labelled: Path) 
     assert agreement > 0.6  # 40 steps on 140 rows; chance is about 0.27
 
 
-def test_two_workers_train_one_student(labelled: Path, tmp_path: Path) -> None:
-    config = DistillConfig(soft_labels=str(labelled), output=str(tmp_path), num_workers=2, student="layers:1")
-    card = distill(config, {"max_steps": 8, "per_device_train_batch_size": 8})
+def test_two_workers_reviewed_rows_and_a_round_of_self_training(labelled: Path, tmp_path: Path) -> None:
+    known = Store(str(labelled)).read(["text"])["text"].to_pylist()
+    gold = tmp_path / "gold.jsonl"
+    rows = [{"text": text, "label": "sports"} for text in (*known[:5], "A text that is nowhere else.")]
+    gold.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    test = tmp_path / "test.jsonl"
+    test.write_text(json.dumps({"text": known[4], "label": "sports"}) + "\n")
+    config = DistillConfig(
+        soft_labels=str(labelled),
+        output=str(tmp_path / "out"),
+        num_workers=2,
+        students=("layers:1", "linear"),
+        rounds=1,
+        weight="confidence",
+        gold=(str(gold),),
+        test=(str(test),),
+    )
+    steps = {"max_steps": 8, "per_device_train_batch_size": 8}
+    card = distill(config, steps)
     assert card["workers"] == 2
     assert card["parameters"] > 0
-    before = (tmp_path / "student" / "model.safetensors").stat().st_mtime_ns
-    assert distill(config, {"max_steps": 8, "per_device_train_batch_size": 8}) == card
-    assert (tmp_path / "student" / "model.safetensors").stat().st_mtime_ns == before
+    assert card["rounds"] == 1
+    assert card["gold_rows"] == 5  # the test row is none of them
+    assert card["heldout"]["rows"] + card["train_rows"] <= len(known)
+    assert card["students"]["linear"]["heldout"]["agreement"] > 0
+    assert (tmp_path / "out" / "student-linear" / "zsd.json").exists()
+    assert not (tmp_path / "out" / "checkpoints").exists()
+    before = (tmp_path / "out" / "student" / "model.safetensors").stat().st_mtime_ns
+    assert distill(config, steps) == card
+    assert (tmp_path / "out" / "student" / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_training_goes_on_from_an_earlier_student(distilled: Path, labelled: Path, tmp_path: Path) -> None:
+    config = DistillConfig(soft_labels=str(labelled), output=str(tmp_path), student=str(distilled / "student"))
+    card = distill(config, {"max_steps": 1, "learning_rate": 1e-9})
+    one, other = (load_file(out / "student" / "model.safetensors") for out in (distilled, tmp_path))
+    for name, tensor in one.items():
+        np.testing.assert_allclose(tensor.numpy(), other[name].numpy(), atol=1e-6, err_msg=name)
+    assert card["freeze_embeddings"] is True
 
 
 @pytest.mark.slow
-def test_killed_and_resumed_training_equals_uninterrupted(labelled: Path, tmp_path: Path) -> None:
+def test_the_number_of_workers_changes_nothing(labelled: Path, tmp_path: Path) -> None:
+    losses, weights = [], []
+    for workers in (1, 2, 4):
+        output = tmp_path / str(workers)
+        config = DistillConfig(soft_labels=str(labelled), output=str(output), num_workers=workers)
+        card = distill(config, {"max_steps": 20, "bf16": False})
+        assert card["workers"] == workers
+        losses.append(card["heldout"]["loss"])
+        weights.append(load_file(output / "student" / "model.safetensors"))
+    np.testing.assert_allclose(losses, losses[0], rtol=1e-3)
+    for other in weights[1:]:
+        for name, tensor in weights[0].items():
+            np.testing.assert_allclose(tensor.numpy(), other[name].numpy(), atol=2e-3, err_msg=name)
+
+
+@pytest.mark.slow
+def test_a_worker_killed_in_the_middle_changes_nothing_but_time(labelled: Path, tmp_path: Path) -> None:
+    weights = []
+    for name in ("whole", "killed"):
+        output = tmp_path / name
+        config = DistillConfig(soft_labels=str(labelled), output=str(output), num_workers=2)
+        killed = threading.Event()
+        if name == "killed":
+            threading.Thread(target=_kill_a_worker, args=(output, killed), daemon=True).start()
+        distill(config, {"max_steps": 60, "save_steps": 10, "bf16": False})
+        assert killed.is_set() == (name == "killed")
+        weights.append(load_file(output / "student" / "model.safetensors"))
+    for tensor_name, tensor in weights[0].items():
+        np.testing.assert_allclose(tensor.numpy(), weights[1][tensor_name].numpy(), atol=1e-4, err_msg=tensor_name)
+
+
+def _kill_a_worker(output: Path, killed: threading.Event) -> None:
+    """Kill one of our own training workers as soon as there is a checkpoint."""
+    while not list((output / "checkpoints").rglob("checkpoint_*")):
+        time.sleep(0.05)
+    ours = psutil.Process().children(recursive=True)
+    workers = [one for one in ours if "RayTrainWorker" in " ".join(one.cmdline())]
+    workers[0].kill()
+    killed.set()
+
+
+@pytest.mark.slow
+def test_training_killed_with_two_workers_and_resumed_with_one_equals_uninterrupted(
+    labelled: Path, tmp_path: Path
+) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert _zsd_distill(labelled, whole).wait() == 0
-    driver = _zsd_distill(labelled, killed)
+    driver = _zsd_distill(labelled, killed, workers=2)
     deadline = time.monotonic() + 240
-    while not list((killed / "checkpoints" / "distill").glob("checkpoint_*")):
+    while not list((killed / "checkpoints").rglob("checkpoint_*")):
         assert driver.poll() is None, "the driver ended before it could be killed"
         assert time.monotonic() < deadline, "no checkpoint appeared"
         time.sleep(0.05)
@@ -86,12 +163,12 @@ def test_killed_and_resumed_training_equals_uninterrupted(labelled: Path, tmp_pa
     one, other = (load_file(out / "student" / "model.safetensors") for out in (whole, killed))
     assert one.keys() == other.keys()
     for name, tensor in one.items():
-        np.testing.assert_allclose(tensor.numpy(), other[name].numpy(), atol=1e-4, err_msg=name)
+        np.testing.assert_allclose(tensor.numpy(), other[name].numpy(), atol=2e-3, err_msg=name)
 
 
-def _zsd_distill(labelled: Path, output: Path) -> subprocess.Popen[bytes]:
+def _zsd_distill(labelled: Path, output: Path, workers: int = 1) -> subprocess.Popen[bytes]:
     arguments = ["--soft-labels", str(labelled), "--output", str(output), "--max_steps", "60", "--save_steps", "20"]
-    arguments += ["--bf16", "false"]
+    arguments += ["--bf16", "false", "--num-workers", str(workers)]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     command = [sys.executable, "-m", "zsd.cli", "distill", *arguments]
     return subprocess.Popen(command, start_new_session=True, env=environment, stderr=subprocess.DEVNULL)
@@ -137,7 +214,7 @@ def test_evaluate_counts_what_it_says(
 
 def test_benchmark_writes_figures_and_a_report(distilled: Path, tmp_path: Path, gold_rows: dict[str, str]) -> None:
     config = BenchmarkConfig(
-        model=str(distilled),
+        model=(str(distilled),),
         data=(str(sample_path("test.csv")),),
         output=str(tmp_path),
         limit=24,

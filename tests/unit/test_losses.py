@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zsd.losses import binary_cross_entropy, distillation_loss, soft_cross_entropy
+from zsd.losses import binary_cross_entropy, distillation_loss, hard_labels, soft_cross_entropy
 
 # Legend: N rows, K labels.
 
@@ -99,3 +99,25 @@ def test_bfloat16_logits_are_compared_in_float32() -> None:
     for loss in (soft_cross_entropy, binary_cross_entropy):
         rounded = logits_NK.bfloat16()
         np.testing.assert_array_equal(loss(rounded, probs_NK), loss(rounded.float(), probs_NK))
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_hard_labels_are_mixed_in_by_their_share(multi_label: bool) -> None:
+    logits_NK, probs_NK = logits_and_probs(0, 5, 4)
+    settled_NK = hard_labels(probs_NK, multi_label=multi_label)
+    assert set(settled_NK.unique().tolist()) <= {0.0, 1.0}
+
+    def loss(targets_NK: torch.Tensor, temperature: float, hard: float = 0.0) -> torch.Tensor:
+        return distillation_loss(logits_NK, targets_NK, multi_label=multi_label, temperature=temperature, hard=hard)
+
+    soft, settled = loss(probs_NK, 2.0), loss(settled_NK, 1.0)
+    torch.testing.assert_close(loss(probs_NK, 2.0, 0.25), 0.75 * soft + 0.25 * settled)
+    torch.testing.assert_close(loss(probs_NK, 2.0, 1.0), settled)
+
+
+def test_a_row_counts_by_its_weight() -> None:
+    logits_NK, probs_NK = logits_and_probs(1, 3, 4)
+    weights_N = torch.tensor([2.0, 1.0, 0.0])
+    whole = distillation_loss(logits_NK, probs_NK, multi_label=False, weights_N=weights_N)
+    rows_N = soft_cross_entropy(logits_NK, probs_NK)
+    torch.testing.assert_close(whole, (2 * rows_N[0] + rows_N[1]) / 3)

@@ -8,7 +8,9 @@ import pytest
 
 from tests.unit.store import NAMES, build, labelled
 from zsd.config import DistillConfig
+from zsd.distill_config import CALIBRATIONS
 from zsd.errors import ConfigError, InputError
+from zsd.soft_labels import METHODS
 from zsd.training_plan import TrainingPlan, folder_name, plan_training
 
 
@@ -64,6 +66,10 @@ def test_whatever_changes_what_is_learned_makes_it_another_job(store: Path, tmp_
         assert identity not in seen, change
         seen.append(identity)
     assert plan(store, calibrate="none", num_workers=3, min_workers=2).identity == seen[0]
+
+
+def test_every_calibration_can_be_asked_for() -> None:
+    assert CALIBRATIONS == METHODS
 
 
 def test_reviewed_rows_are_known_by_their_text_and_test_rows_are_no_reviewed_rows(store: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.fs as pafs
 import ray.train
 import torch
@@ -148,7 +149,8 @@ class _Round:
         def answers(ids: Sequence[Any]) -> FloatArray:
             with torch.autocast(self.device, torch.bfloat16, enabled=self._chosen(len(ids))["bf16"]):
                 logits_NK = token_logits(model, tokenizer, ids)[0]
-            return probabilities(logits_NK, multi_label=self.task.objective.multi_label)
+            objective = self.task.objective
+            return probabilities(logits_NK / np.float32(objective.temperature), multi_label=objective.multi_label)
 
         prepare_answers(self.task, rows, answers, **share)
         barrier()
