@@ -38,6 +38,7 @@ from zsd.shards import (
     vectors,
 )
 from zsd.soft_labels import soft_labels
+from zsd.soft_labels.content_free import CONTENT_FREE, ContentFree, content_free_texts, write_content_free
 from zsd.soft_labels.ensemble import mean_over_templates
 from zsd.teachers.nli import NLITeacher, load_teacher
 from zsd.teachers.scoring import Scorer, Scores
@@ -67,6 +68,7 @@ class LabelTask:
         sample: units on whose first rows ``auto`` measures; see `sample_units`.
         pairs: pairs that one actor may expect.
         run: names this run of the job, see `zsd.engines.on_trial`.
+        content_free: whether texts that say nothing are scored too; see `zsd.soft_labels.content_free`.
     """
 
     output: str
@@ -83,6 +85,7 @@ class LabelTask:
     sample: tuple[Unit, ...]
     pairs: int
     run: str = ""
+    content_free: bool = False
 
     def __call__(self, placement: Placement) -> LabelWorker:
         """Load the teacher here."""
@@ -120,6 +123,8 @@ class LabelWorker:
         self.scorer = self._scorer(teacher, placement)
         self._tokenizer_free = threading.Lock()
         self._engine_free = threading.Lock()
+        if task.content_free and not storage.exists(storage.join(task.output, CONTENT_FREE)):
+            self._score_content_free()
 
     def __call__(self, unit: Unit, *, worker: str, skip: Skip = ()) -> UnitRecord:
         """Label one unit, but for the rows to skip, and commit it.
@@ -164,6 +169,12 @@ class LabelWorker:
         texts = probed_rows(self.corpus, unit, start=start, stop=stop, skip=skip)["text"].to_pylist()
         if texts:
             self._score(self.scorer, texts)
+
+    def _score_content_free(self) -> None:
+        texts = content_free_texts(sample_texts(self.corpus, self.task.sample, SAMPLE_ROWS))
+        scores, _ = self._score(self.scorer, texts)
+        content = ContentFree(texts=tuple(texts), entailment=scores.entailment, contradiction=scores.contradiction)
+        write_content_free(self.task.output, content)
 
     def _scores(self, table: pa.Table) -> tuple[Scores, float]:
         """Logits of all hypotheses; where the corpus shard has some from an earlier store, only the others run."""

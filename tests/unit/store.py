@@ -84,14 +84,17 @@ def ingest(rows: int, kept: int) -> IngestResult:
     )
 
 
-def build(root: Path, tables: list[pa.Table] | None = None) -> Path:
+def build(
+    root: Path, tables: list[pa.Table] | None = None, *, labels: dict[str, Any] | None = None, temperature: float = 1.0
+) -> Path:
     """Commit two units and the manifest; returns the folder of the shards."""
     directory = root / SOFT_LABELS
     tables = tables or [labelled([f"id-{u}-{n}" for n in range(4)], seed=u) for u in range(len(UNITS))]
     for table, unit in zip(tables, UNITS, strict=True):
         commit_unit(str(directory), table, record(unit))
     files = [describe_file(str(directory), unit.part) for unit in UNITS]
-    identity = {"labels": {"names": NAMES, "template": "{}", "multi_label": False}, "temperature": 1.0}
+    labels = labels or {"names": NAMES, "template": "{}", "multi_label": False}
+    identity = {"labels": labels, "temperature": temperature}
     manifest = make_manifest(
         job="label", folder=SOFT_LABELS, identity=identity, ingest=ingest(8, 8), files=files, choices={}
     )

@@ -51,7 +51,7 @@ def test_the_defaults_are_the_scripts(
         files["class_names_file"],
         files["output_dir"],
     )
-    assert (label.teacher, label.template, label.temperature) == ("roberta-large-mnli", "This example is {}.", 1.0)
+    assert (label.teacher, label.template, label.temperature) == ("roberta-large-mnli", ("This example is {}.",), 1.0)
     assert not label.multi_label
     assert (distill.soft_labels, distill.student) == (files["output_dir"], "distilbert-base-uncased")
     assert arguments == DEFAULTS
@@ -87,7 +87,7 @@ def test_flags_and_json_say_the_same(way: str, files: dict[str, str], calls: lis
         argv = flags(files, "--multi_class", *words)
     assert main(argv) == 0
     label, (distill, arguments) = calls
-    assert (label.teacher, label.template, label.temperature, label.multi_label) == ("t", "It is {}.", 2.0, True)
+    assert (label.teacher, label.template, label.temperature, label.multi_label) == ("t", ("It is {}.",), 2.0, True)
     assert distill.student == "s"
     own = {"fp16": True, "use_cpu": True, "eval_strategy": "epoch", "warmup_steps": 0.1, "save_total_limit": 0}
     assert arguments == {**DEFAULTS, **own, "num_train_epochs": 2.0}

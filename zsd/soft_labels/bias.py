@@ -16,6 +16,8 @@ Legend: N rows, K classes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
@@ -23,6 +25,7 @@ from scipy.optimize import minimize
 from zsd.batching import FloatArray
 
 Doubles = npt.NDArray[np.float64]
+Estimate = Callable[[FloatArray], Doubles]
 
 SHARPNESS = 0.2
 """Temperature of `information_bias`, as a share of the mean margin between a row's two best classes: about as hard as
@@ -81,6 +84,15 @@ def information_bias(logits_NK: FloatArray, *, sharpness: float = SHARPNESS, div
     temperature = sharpness * margin(logits_NK)
     if temperature == 0:
         return np.zeros(labels)
+    loss = information_loss(logits_NK, temperature=temperature, diversity=diversity)
+    found = minimize(loss, np.zeros(labels), jac=True, method="L-BFGS-B")
+    return centred(np.asarray(found.x, dtype=np.float64))
+
+
+def information_loss(
+    logits_NK: FloatArray, *, temperature: float, diversity: float
+) -> Callable[[Doubles], tuple[float, Doubles]]:
+    """What `information_bias` makes as small as it can: a function of the bias [K] that returns value and gradient."""
 
     def loss(bias_K: Doubles) -> tuple[float, Doubles]:
         probs_NK = softmax(logits_NK - bias_K, temperature)
@@ -93,8 +105,7 @@ def information_bias(logits_NK: FloatArray, *, sharpness: float = SHARPNESS, div
         of_rows_K = (probs_NK * (logs_NK + row_N[:, None])).mean(axis=0)
         return -gained, (of_rows_K - diversity * of_classes_K) / temperature
 
-    found = minimize(loss, np.zeros(labels), jac=True, method="L-BFGS-B")
-    return centred(np.asarray(found.x, dtype=np.float64))
+    return loss
 
 
 def contextual_bias(logits_MK: FloatArray, *, multi_label: bool) -> Doubles:

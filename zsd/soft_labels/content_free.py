@@ -21,7 +21,7 @@ from zsd.batching import FloatArray
 from zsd.errors import ConfigError
 from zsd.shards import Store, read_json, write_json
 
-FILE = "content_free.json"
+CONTENT_FREE = "content_free.json"
 RANDOM_TEXTS = 32
 WORDS = 24
 """Words of a random text: about as many as a short paragraph has."""
@@ -53,7 +53,7 @@ def content_free_texts(corpus: Sequence[str]) -> list[str]:
 def write_content_free(output: str, content: ContentFree) -> None:
     """Keep the logits beside the store; whoever writes last wins, with the same numbers."""
     write_json(
-        storage.join(output, FILE),
+        storage.join(output, CONTENT_FREE),
         {
             "texts": list(content.texts),
             "entailment": content.entailment.astype(float).round(5).tolist(),
@@ -66,12 +66,13 @@ def read_content_free(store: Store) -> ContentFree:
     """What was kept when the store was labelled.
 
     Raises:
-        ConfigError: nothing was: the store is older, or no teacher ran for it.
+        ConfigError: nothing was: it was not asked for, or all rows came from earlier stores.
     """
-    uri = storage.join(store.root, FILE)
+    uri = storage.join(store.root, CONTENT_FREE)
     if not storage.exists(uri):
         raise ConfigError(
-            f"{store.root}: has no {FILE}, which zsd label writes when it runs the teacher: use --calibrate information"
+            f"{store.root}: holds no {CONTENT_FREE}: contextual calibration needs a store of zsd label --content-free; "
+            "information calibration does not"
         )
     content = read_json(uri)
     logits = (np.array(content[name], dtype=np.float32) for name in ("entailment", "contradiction"))
