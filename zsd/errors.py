@@ -11,7 +11,9 @@
     │   ├── StudentError        a checkpoint that is no classifier, or cannot be loaded
     │   └── OutputError         an output directory that belongs to a different job
     ├── StoreError              a store on disk is damaged (`zsd verify` names what)
-    └── EngineError             an engine cannot run this model on this machine
+    ├── EngineError             an engine cannot run this model on this machine
+    ├── GateError               exit code 3: tonight's student is refused, the one in production stays
+    └── LockError               exit code 4: another run holds the lock of the registry
 
 A message is one line: it names the input and says what to do. The command line prints it
 after ``zsd: error:`` without a traceback and exits with the class's ``exit_code``.
@@ -60,3 +62,15 @@ class StoreError(ZsdError):
 
 class EngineError(ZsdError):
     """An engine cannot run this model on this machine."""
+
+
+class GateError(ZsdError):
+    """The gate refused a student; running again without other data or bounds cannot help."""
+
+    exit_code = 3
+
+
+class LockError(ZsdError):
+    """Another run holds the lock, or has taken it over; running again later can help."""
+
+    exit_code = 4
