@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.store import NAMES, build, labelled
+from zsd.corpus_profile import profile_store
+from zsd.drift import chance_index, compare, jensen_shannon, stability_index
+from zsd.report.drift import drift_page
+from zsd.shards import Store
+
+COUNTS = st.lists(st.integers(0, 10_000), min_size=2, max_size=8).filter(any)
+
+
+@given(COUNTS, COUNTS)
+def test_divergences_are_0_for_equal_shares_symmetric_and_bounded(one: list[int], other: list[int]) -> None:
+    size = min(len(one), len(other))
+    p, q = one[:size], other[:size]
+    if not any(p) or not any(q):
+        return
+    assert jensen_shannon(p, [3 * count for count in p]) == pytest.approx(0, abs=1e-9)
+    assert stability_index(p, p) == pytest.approx(0, abs=1e-9)
+    assert 0 <= jensen_shannon(p, q) <= 1 + 1e-9
+    assert stability_index(p, q) >= 0
+    for measure in (jensen_shannon, stability_index):
+        assert measure(p, q) == pytest.approx(measure(q, p), rel=1e-6, abs=1e-9)
+
+
+def test_nothing_in_common_is_one_bit() -> None:
+    assert jensen_shannon([5, 0], [0, 7]) == pytest.approx(1)
+
+
+def test_the_index_of_two_samples_of_one_distribution_stays_below_what_chance_gives() -> None:
+    dice = np.random.default_rng(0)
+    shares = [0.4, 0.3, 0.2, 0.1]
+    above = 0
+    for _ in range(1000):
+        before, now = dice.multinomial(20_000, shares).tolist(), dice.multinomial(200, shares).tolist()
+        above += stability_index(before, now) > chance_index(before, now)
+    assert above <= 6  # 1 in 1000 is expected
+    assert chance_index([1000] * 4, [1000] * 4) == pytest.approx(16.27 * 2 / 4000, rel=0.02)  # chi2(3) at 99.9 %
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    root = tmp_path_factory.mktemp("store")
+    build(root)
+    return Store(str(root))
+
+
+def test_a_profile_counts_every_row_once(store: Store) -> None:
+    found = profile_store(store)
+    rows = store.read(["text", "probs", "score"])
+    assert found["names"] == NAMES
+    assert found["all"]["rows"] == found["new"]["rows"] == len(rows) == 8
+    top = np.array(rows["probs"].to_pylist()).argmax(axis=1)
+    assert found["all"]["classes"] == np.bincount(top, minlength=3).tolist()
+    for name in ("confidence", "lengths"):
+        assert sum(found["all"][name]) == 8
+    assert found["all"]["characters"] == sum(map(len, rows["text"].to_pylist()))
+    assert found["all"]["words"]["text"] == 8
+    assert found["all"]["tokens"] == 8 * 5  # "text of id-0-0"
+
+
+def test_the_digest_is_that_of_the_set_of_texts(store: Store, tmp_path: Path) -> None:
+    ids = [[f"id-{u}-{n}" for n in range(4)] for u in range(2)]
+    tables = [labelled(list(reversed(ids[1])), seed=7), labelled(ids[0], seed=8)]
+    build(tmp_path / "same", tables)
+    build(tmp_path / "other", [labelled(ids[0]), labelled([*ids[1][:3], "id-9"])])
+    mine, same, other = (
+        profile_store(one)["digest"] for one in (store, *(Store(str(tmp_path / n)) for n in ("same", "other")))
+    )
+    assert mine == same
+    assert mine != other
+
+
+def test_equal_rows_do_not_drift_and_a_page_shows_every_text_escaped(store: Store) -> None:
+    found = profile_store(store)
+    drift = compare(found, found)
+    for side in ("new", "all"):
+        for what in ("classes", "confidence", "length"):
+            assert drift[side][what]["psi"] == pytest.approx(0, abs=1e-9)
+        assert drift[side]["vocabulary"]["js"] == pytest.approx(0, abs=1e-9)
+        assert drift[side]["vocabulary"]["unknown_share"] == 0
+    drift["new"]["vocabulary"]["new_words"] = ["<script>alert(1)</script>"]
+    page = drift_page({"against": "0001-<i>", **drift}, night="<b>")
+    assert "<script>" not in page
+    assert "<i>" not in page
+    assert "&lt;b&gt;" in page
+
+
+def test_new_words_and_longer_texts_are_told(store: Store) -> None:
+    before = profile_store(store)
+    now = {**before, "all": {**before["all"]}, "new": {**before["new"]}}
+    now["new"] |= {"words": {"text": 5, "zzz": 15}, "tokens": 20, "lengths": [0] * 23 + [8], "characters": 8 * 2**24}
+    drift = compare(before, now)["new"]
+    assert drift["vocabulary"]["unknown_share"] == pytest.approx(0.75)
+    assert drift["vocabulary"]["new_words"] == ["zzz"]
+    assert drift["length"]["js"] == pytest.approx(1)
+    assert math.isclose(drift["length"]["mean"], 2**24)
