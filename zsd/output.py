@@ -15,8 +15,10 @@ from zsd.shards import read_json, write_json
 WORK = {
     "label": ("soft_labels", "corpus/reuse.json"),
     "predict": ("predictions",),
+    "annotate": ("samples",),
     "distill": ("checkpoints", "student"),
     "benchmark": ("benchmark/benchmark.json",),
+    "nightly": ("plan.json",),
 }
 """What each job leaves first. Where none of it is there, the job got no further than a mistake, and gives way."""
 

@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from zsd.errors import ConfigError
+from zsd.night import Night
+from zsd.tracking import check_tracking, figures, log_night
+
+RESULT: dict[str, Any] = {
+    "night": "monday",
+    "decision": "promoted",
+    "version": "0001-monday",
+    "reason": None,
+    "label": {"rows": 10, "new_rows": 4},
+    "metrics": {"score": 0.5, "candidate": {"per_class": {"a/b (c)": {"f1": 0.25}}}, "production": None},
+    "drift": {"against": "0000-x", "new": {"classes": {"psi": 0.1, "js": None}}},
+}
+
+
+@pytest.fixture
+def night(tmp_path: Path, teacher_of: Callable[..., str]) -> Night:
+    folder = tmp_path / "monday"
+    folder.mkdir()
+    (folder / "student").symlink_to(teacher_of("bert"))
+    (folder / "gate.json").write_text("{}")
+    return Night(name="monday", folder=str(folder), identity={}, recipe={"seed": 1, "labels": {"names": ["a", "b"]}})
+
+
+def test_every_number_has_a_name_that_mlflow_takes() -> None:
+    found = dict(figures(RESULT))
+    assert found["label.new_rows"] == 4
+    assert found["drift.new.classes.psi"] == 0.1
+    assert found["metrics.candidate.per_class.a/b _c_.f1"] == 0.25
+    assert all(isinstance(value, float) for value in found.values())
+
+
+def test_mlflow_that_is_not_installed_is_said_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    with pytest.raises(ConfigError, match=r"--mlflow sqlite:///x.db: MLflow is not installed: pip install"):
+        check_tracking("sqlite:///x.db")
+
+
+def test_a_night_is_one_run_with_figures_reports_and_the_model(night: Night, tmp_path: Path) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="the extra tracking is not installed")
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    check_tracking(uri)
+    log_night(uri, RESULT, night)
+    log_night(uri, RESULT, night)  # the rerun of a night that died while it logged
+    (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    assert run.info.run_name == "monday"
+    assert run.data.params["seed"] == "1"
+    assert run.data.metrics["metrics.score"] == 0.5
+    assert run.data.tags["decision"] == "promoted"
+    client = mlflow.MlflowClient()
+    assert "gate.json" in {file.path for file in client.list_artifacts(run.info.run_id)}
+    models = client.search_logged_models([run.info.experiment_id])
+    folder = Path(models[0].artifact_location.removeprefix("file://"))
+    assert tmp_path in folder.parents, "the model lies elsewhere than beside the database"
+    signature = mlflow.models.get_model_info(str(folder)).signature
+    assert json.loads(signature.to_dict()["inputs"]) == [{"type": "string", "name": "text", "required": True}]
+    assert not list(folder.rglob("*.pkl"))
+    assert list(folder.rglob("model.safetensors"))
+
+
+def test_a_server_that_is_not_there_is_one_line() -> None:
+    pytest.importorskip("mlflow", reason="the extra tracking is not installed")
+    with pytest.raises(ConfigError, match="--mlflow nonsense://x: cannot be reached"):
+        check_tracking("nonsense://x")

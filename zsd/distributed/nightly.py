@@ -1,0 +1,256 @@
+"""`zsd nightly`: one idempotent run from new rows to a student in production, or to a reason why not.
+
+Every step leaves its outcome in the night's folder (`zsd.night`) or the registry, so a run that died goes on where it
+stopped: the same inputs and options, or the same ``--night``, are the same night.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import fields
+from typing import Any
+
+import zsd
+from zsd import storage
+from zsd.config import DistillConfig, LabelConfig
+from zsd.console import duration, say
+from zsd.corpus_profile import profile_store
+from zsd.distill_config import TrainingChoices
+from zsd.distributed.label import label
+from zsd.distributed.train import distill
+from zsd.drift import compare
+from zsd.errors import StoreError
+from zsd.gate import Verdict, judge, score_name
+from zsd.gate_rows import gate_rows, judge_student, read_test
+from zsd.local_student import local_student
+from zsd.night import RESULT, Night, forget_nights
+from zsd.nightly_config import NightlyConfig
+from zsd.registry import Registry
+from zsd.report.drift import drift_page
+from zsd.run_lock import RunLock, hold
+from zsd.shards import Store
+from zsd.students.folder import STUDENT, student_kind
+from zsd.tracking import check_tracking, log_night
+
+PROMOTED, REFUSED, UNCHANGED = "promoted", "refused", "unchanged"
+
+
+def nightly(config: NightlyConfig, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Run or resume one night; returns what came of it, which is also in its ``night.json``.
+
+    Args:
+        config: what to do.
+        arguments: transformers `TrainingArguments` by name.
+
+    Returns:
+        ``night``, ``decision`` (``promoted``, ``refused`` or ``unchanged``), ``version``, ``production`` (what is in
+        production now), ``reason``, ``gate``, ``metrics``, ``label``, ``drift``, ``seconds``.
+
+    Raises:
+        InputError: the corpus, the classes, the test rows or an option are not what they should be.
+        LockError: another run holds the lock of the registry, or has taken it over.
+        StoreError: the storage failed; what is done is kept.
+        ZsdError: see `zsd.distributed.label` and `zsd.distributed.train`.
+    """
+    try:
+        return _nightly(config, arguments)
+    except OSError as error:
+        raise StoreError(
+            f"{config.output}: the storage failed: {storage.first_line(error)}: what is done is kept, run the same "
+            "command again when it works"
+        ) from error
+
+
+def _nightly(config: NightlyConfig, arguments: dict[str, Any]) -> dict[str, Any]:
+    config.label_set()
+    if config.test:
+        read_test(config)
+    if config.mlflow is not None:
+        check_tracking(config.mlflow)
+    night = Night.of(config, arguments)
+    registry = Registry(config.registry or storage.join(config.output, "registry"))
+    done = _finished(night)
+    if done is not None:
+        return done
+    with hold(registry.lock_folder, job=f"night {night.name}", expiry=config.lock_expiry) as lock:
+        done = _finished(night)  # another run may have finished it while this one waited for the storage
+        return done if done is not None else _Run(config, arguments, night, registry, lock).run()
+
+
+def _finished(night: Night) -> dict[str, Any] | None:
+    done = night.result()
+    if done is not None:
+        say(f"night {night.name} is finished ({done['decision']}), nothing to do: {night.folder}")
+    return done
+
+
+class _Run:
+    """A night that is being worked on, with the lock held."""
+
+    def __init__(
+        self, config: NightlyConfig, arguments: dict[str, Any], night: Night, registry: Registry, lock: RunLock
+    ) -> None:
+        self.config, self.arguments, self.night = config, arguments, night
+        self.registry, self.lock = registry, lock
+        self.started = time.time()
+
+    def run(self) -> dict[str, Any]:
+        """All steps; see `nightly`."""
+        night, registry = self.night, self.registry
+        registry.clean()
+        plan = night.begin(self.config, registry)
+        say(f"night {night.name}: {night.folder}")
+        manifest = label(self._labelling(plan))
+        self.lock.check()
+        profile = self._profile()
+        production = self._production()
+        counts = {name: manifest[name] for name in ("rows", "pairs", "rejected", "duplicates")}
+        result: dict[str, Any] = {
+            "night": night.name,
+            "label": counts | {"new_rows": profile["new"]["rows"]},
+            "start": plan["start"],
+        }
+        if production is not None and self._unchanged(production, profile):
+            say(f"night {night.name}: the rows and the recipe are those of {production}: nothing to do")
+            return self._end({**result, "decision": UNCHANGED, "version": production, "production": production})
+        drift = self._drift(production, profile)
+        card = distill(self._distilling(plan), self.arguments)
+        self.lock.check()
+        verdict, metrics = self._judge(production, card, drift)
+        result |= {"gate": verdict.to_dict(), "metrics": metrics, "reason": verdict.reason or None, "drift": drift}
+        result |= self._decide(verdict, result, profile, plan, production)
+        return self._end(result)
+
+    def _production(self) -> str | None:
+        """What is in production; where an earlier attempt at this very night is, what was there before it."""
+        pointer = self.registry.current()
+        if pointer is None:
+            return None
+        there = [one for one in (pointer.version, *pointer.before) if one in self.registry.versions()]
+        others = [one for one in there if self.registry.document(one, "version")["night"] != self.night.name]
+        return others[0] if others else None
+
+    def _labelling(self, plan: dict[str, Any]) -> LabelConfig:
+        asked = {one.name: getattr(self.config, one.name) for one in fields(LabelConfig)}
+        return LabelConfig(**asked | {"output": self.night.folder, "reuse": tuple(plan["reuse"])})
+
+    def _distilling(self, plan: dict[str, Any]) -> DistillConfig:
+        config = self.config
+        asked = {one.name: getattr(config, one.name) for one in fields(TrainingChoices)}
+        if plan["start"] is not None:
+            start = local_student(self.registry.student(plan["start"]))
+            if student_kind(start) == "encoder":  # the other kinds are fitted afresh in seconds
+                asked["student"] = str(start)
+        return DistillConfig(
+            soft_labels=self.night.folder,
+            output=self.night.folder,
+            heldout_fraction=config.heldout_fraction,
+            test=config.test,
+            test_text_column=config.text_column,
+            ray_address=config.ray_address,
+            **asked,
+        )
+
+    def _profile(self) -> dict[str, Any]:
+        profile = profile_store(Store(self.night.folder))
+        self.night.write("profile.json", profile)
+        return profile
+
+    def _unchanged(self, production: str, profile: dict[str, Any]) -> bool:
+        made = self.registry.document(production, "provenance")
+        rows = self.registry.document(production, "profile")["digest"]
+        return bool(rows == profile["digest"] and made["recipe"] == self.night.recipe)
+
+    def _drift(self, production: str | None, profile: dict[str, Any]) -> dict[str, Any] | None:
+        """Tonight's rows against those that production was distilled from."""
+        if production is None:
+            return None
+        drift = {"against": production} | compare(self.registry.document(production, "profile"), profile)
+        self.night.write("drift.json", drift)
+        page = drift_page(drift, night=self.night.name)
+        storage.write_bytes_atomic(self.night.path("drift.html"), page.encode())
+        return drift
+
+    def _judge(
+        self, production: str | None, card: dict[str, Any], drift: dict[str, Any] | None
+    ) -> tuple[Verdict, dict[str, Any]]:
+        names = self.config.label_set().names
+        rows = gate_rows(self.config, self.registry, Store(self.night.folder), card)
+        candidate = judge_student(str(local_student(self.night.path(STUDENT))), rows, names)
+        before = None
+        if production is not None:
+            before = judge_student(str(local_student(self.registry.student(production))), rows, names)
+        verdict = judge(candidate, before, drift, self.config.bounds)
+        self.night.write("gate.json", verdict.to_dict() | {"against": production, "rows": candidate["rows"]})
+        for check in verdict.checks:
+            say(f"gate: {'passed' if check.passed else 'FAILED'}: {check.told}")
+        metrics = {"score_name": score_name(candidate), "score": candidate[score_name(candidate)]}
+        return verdict, metrics | {"candidate": candidate, "production": before, "judged_on": self._judged_on()}
+
+    def _judged_on(self) -> str:
+        return "gold" if self.config.test else "the teacher's labels of held-out rows"
+
+    def _decide(
+        self,
+        verdict: Verdict,
+        result: dict[str, Any],
+        profile: dict[str, Any],
+        plan: dict[str, Any],
+        production: str | None,
+    ) -> dict[str, Any]:
+        """Promote or refuse, and write that down."""
+        night, registry = self.night, self.registry
+        metrics = result["metrics"]
+        told = {"score": metrics["score"], "score_name": metrics["score_name"]}
+        told["expected_calibration_error"] = metrics["candidate"]["expected_calibration_error"]
+        told |= {"rows": result["label"]["rows"], "new_rows": result["label"]["new_rows"]}
+        if not verdict.passed:
+            if not self._recorded(REFUSED):
+                registry.record(REFUSED, night=night.name, version=None, metrics=told, reason=verdict.reason)
+            say(f"night {night.name}: refused, {production or 'nothing'} stays in production: {verdict.reason}")
+            return {"decision": REFUSED, "version": None, "production": production}
+        provenance = {
+            "night": night.name,
+            "zsd_version": zsd.__version__,
+            "recipe": night.recipe,
+            "student_asked": self.config.student,
+            "start": plan["start"],
+            "store": night.folder,
+            "rows": result["label"],
+            "inputs": night.identity["inputs"],
+        }
+        documents = {"metrics": metrics, "provenance": provenance, "profile": profile, "gate": verdict.to_dict()}
+        version = registry.publish(night.path(STUDENT), night.name, documents)
+        registry.promote(version, self.lock)
+        if not self._recorded(PROMOTED):
+            registry.record(PROMOTED, night=night.name, version=version, was=production, metrics=told)
+        say(f"night {night.name}: {version} is in production: {registry.student(version)}")
+        return {"decision": PROMOTED, "version": version, "production": version}
+
+    def _recorded(self, event: str) -> bool:
+        """Whether an earlier attempt at this night got as far as the changelog."""
+        return any(
+            line["event"] == event and line.get("night") == self.night.name for line in self.registry.changelog()
+        )
+
+    def _end(self, result: dict[str, Any]) -> dict[str, Any]:
+        """Log, tidy up, and say that the night is finished."""
+        result["seconds"] = round(time.time() - self.started, 2)
+        if self.config.mlflow is not None and result["decision"] != UNCHANGED:
+            log_night(self.config.mlflow, result, self.night)
+        self.lock.check()
+        for version in self.registry.retain(self.config.keep):
+            self.registry.record("removed", version=version, reason=f"older than the {self.config.keep} that are kept")
+            say(f"registry: {version} removed (--keep {self.config.keep})")
+        for folder in forget_nights(self.config.output, self.night.name, self.config.keep, self._used_nights()):
+            say(f"nights: {folder} removed (--keep {self.config.keep})")
+        self.night.write(RESULT, result)
+        say(f"night {self.night.name}: {result['decision']} in {duration(result['seconds'])}")
+        return result
+
+    def _used_nights(self) -> set[str]:
+        """Stores of what is in production and of what was before it."""
+        pointer = self.registry.current()
+        versions = [pointer.version, *pointer.before[:1]] if pointer else []
+        there = self.registry.versions()
+        return {str(self.registry.document(one, "provenance")["store"]) for one in versions if one in there}

@@ -1,0 +1,152 @@
+"""One night: its name, its folder, what it was decided to build on, and what came of it.
+
+::
+
+    OUTPUT/nights/NIGHT/
+      job-nightly.json       what this night was asked to do
+      plan.json              what it builds on, decided once: stores to reuse, the student to start from
+      soft_labels/, student/ and the rest of what zsd label and zsd distill leave
+      profile.json, drift.json, drift.html, gate.json
+      night.json             what came of it; written last
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from zsd import storage
+from zsd.corpus import resolve_sources
+from zsd.nightly_config import NightlyConfig
+from zsd.output import claim
+from zsd.registry import Registry
+from zsd.shards import MANIFEST, checksum, read_json, write_json
+
+NIGHTS = "nights"
+PLAN = "plan.json"
+RESULT = "night.json"
+HOW = frozenset(
+    {"output", "registry", "night", "keep", "lock_expiry", "mlflow", "ray_address", "cpu_actors", "gpu_actors"}
+    | {"cpus_per_actor", "num_workers", "min_workers", "reuse"}
+)
+"""Options that say where and how a night runs: they do not make it another night."""
+INPUTS = frozenset({"data", "labels", "label", "test", "label_column", "text_column", "gold"})
+"""Options that name inputs: what these hold counts, or makes a new night of the same recipe."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Night:
+    """A night that is asked for.
+
+    Attributes:
+        name: given, or made of its inputs and options.
+        folder: where it works.
+        identity: what makes two runs the same night; JSON values.
+        recipe: what of it does not change from night to night as the corpus grows; JSON values.
+    """
+
+    name: str
+    folder: str
+    identity: dict[str, Any]
+    recipe: dict[str, Any]
+
+    @classmethod
+    def of(cls, config: NightlyConfig, arguments: dict[str, Any]) -> Night:
+        """The night that these options mean.
+
+        Raises:
+            InputError: the corpus, the test rows or the class names cannot be found.
+        """
+        options = {one.name: getattr(config, one.name) for one in fields(config) if one.name not in HOW}
+        recipe = {name: value for name, value in options.items() if name not in INPUTS | set(asdict(config.bounds))}
+        recipe |= {"labels": config.label_set().to_dict(), "training_arguments": arguments}
+        inputs = {
+            name: [asdict(source) for source in resolve_sources(getattr(config, name), output=config.output)]
+            for name in ("data", "test", "gold")
+            if getattr(config, name)
+        }
+        identity: dict[str, Any] = json.loads(json.dumps({**options, **recipe, "inputs": inputs}))
+        name = config.night or f"night-{checksum(json.dumps(identity, sort_keys=True).encode())[:10]}"
+        return cls(
+            name=name,
+            folder=storage.join(config.output, NIGHTS, name),
+            identity=identity,
+            recipe=json.loads(json.dumps(recipe)),
+        )
+
+    def result(self) -> dict[str, Any] | None:
+        """What came of it; None while it is not finished.
+
+        Raises:
+            OutputError: another night of this name was.
+        """
+        file = self.path(RESULT)
+        if not storage.exists(file):
+            return None
+        claim(self.folder, "nightly", self.identity)
+        return read_json(file)
+
+    def begin(self, config: NightlyConfig, registry: Registry) -> dict[str, Any]:
+        """Decide what it builds on, or read what an earlier attempt decided.
+
+        Returns:
+            ``number`` (nights are counted), ``reuse`` (stores whose logits are taken) and ``start`` (the version whose
+            student is trained on, or None).
+
+        Raises:
+            OutputError: the folder belongs to another night.
+        """
+        claim(self.folder, "nightly", self.identity)
+        file = self.path(PLAN)
+        if storage.exists(file):
+            return read_json(file)
+        others = other_nights(config.output, self.name)
+        labelled = [folder for _, folder in others if storage.exists(storage.join(folder, MANIFEST))]
+        pointer = registry.current()
+        version = pointer.version if pointer else None
+        made = registry.document(version, "provenance") if version else {}
+        same_student = made.get("student_asked") == config.student
+        reuse = dict.fromkeys([*labelled[-1:], *(one for one in labelled if one == made.get("store")), *config.reuse])
+        plan = {
+            "number": 1 + max((number for number, _ in others), default=0),
+            "reuse": list(reuse),
+            "start": version if same_student and not config.from_scratch else None,
+        }
+        write_json(file, plan)
+        return plan
+
+    def write(self, name: str, content: dict[str, Any]) -> None:
+        """Keep a document of the night."""
+        write_json(self.path(name), content)
+
+    def path(self, name: str) -> str:
+        """Where a file or folder of the night lies."""
+        return storage.join(self.folder, name)
+
+
+def other_nights(output: str, name: str) -> list[tuple[int, str]]:
+    """Number and folder of every other night that was begun, oldest first."""
+    folder = storage.join(output, NIGHTS)
+    found = []
+    for info in storage.infos(storage.resolve(folder)):
+        night = storage.join(folder, info.base_name)
+        if not info.is_file and info.base_name != name and storage.exists(storage.join(night, PLAN)):
+            found.append((int(read_json(storage.join(night, PLAN))["number"]), night))
+    return sorted(found)
+
+
+def forget_nights(output: str, name: str, keep: int, used: set[str]) -> list[str]:
+    """Delete the folders of all but the newest nights; returns them. Nights that are not finished are kept.
+
+    Args:
+        output: where the nights work.
+        name: the night that is running; it counts as one that is kept.
+        keep: how many.
+        used: folders that are kept whatever their age.
+    """
+    finished = [one for _, one in other_nights(output, name) if storage.exists(storage.join(one, RESULT))]
+    gone = [one for one in finished[: max(0, len(finished) - (keep - 1))] if one not in used]
+    for folder in gone:
+        storage.delete_folder(folder)
+    return gone

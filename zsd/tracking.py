@@ -1,0 +1,142 @@
+"""MLflow, where it is asked for: parameters, figures, reports, and a promoted student with its signature.
+
+The library is optional (``pip install '.[tracking]'``): it is imported here only, without its telemetry.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zsd import storage
+from zsd.errors import ConfigError, StoreError
+from zsd.local_student import local_student
+from zsd.night import Night
+from zsd.students.folder import STUDENT, student_kind
+
+EXPERIMENT = "zsd-nightly"
+SQLITE = "sqlite:///"
+ARTEFACTS = ("gate.json", "drift.json", "drift.html", "profile.json")
+REQUIREMENTS = ("transformers", "torch")
+NAME = re.compile(r"[^A-Za-z0-9_\-. /]")
+"""What MLflow does not take in the name of a figure."""
+
+LONGEST_PARAMETER = 6000
+"""Characters of a parameter's value that MLflow keeps."""
+
+
+def check_tracking(uri: str) -> None:
+    """See that MLflow is there and takes the URI, before hours of work.
+
+    Raises:
+        ConfigError: it is not installed, or does not know the URI.
+    """
+    mlflow = _mlflow(uri)
+    try:
+        mlflow.search_experiments(max_results=1)
+    except (mlflow.exceptions.MlflowException, OSError) as error:
+        raise ConfigError(f"--mlflow {uri}: cannot be reached: {storage.first_line(error)}") from None
+
+
+def log_night(uri: str, result: dict[str, Any], night: Night) -> None:
+    """Log a night as one run of the experiment ``zsd-nightly``; an earlier attempt's run is used again.
+
+    Args:
+        uri: tracking URI.
+        result: of `zsd.distributed.nightly.nightly`.
+        night: whose folder holds the reports and the student.
+
+    Raises:
+        StoreError: the tracking server failed; the decision stands, and the same command logs it again.
+    """
+    mlflow = _mlflow(uri)
+    try:
+        if mlflow.get_experiment_by_name(EXPERIMENT) is None:
+            mlflow.create_experiment(EXPERIMENT, artifact_location=_artefact_folder(uri))
+        mlflow.set_experiment(EXPERIMENT)
+        earlier = mlflow.search_runs(filter_string=f"run_name = '{night.name}'", output_format="list", max_results=1)
+        with mlflow.start_run(run_id=earlier[0].info.run_id if earlier else None, run_name=night.name):
+            mlflow.log_params({name: _shortened(value) for name, value in _flat(night.recipe)})
+            mlflow.set_tags({name: result[name] or "" for name in ("decision", "version", "reason")})
+            mlflow.log_metrics(dict(figures(result)))
+            with tempfile.TemporaryDirectory(prefix="zsd-mlflow-") as scratch:
+                for name in ARTEFACTS:
+                    if storage.exists(night.path(name)):
+                        (Path(scratch) / name).write_bytes(storage.read_bytes(night.path(name)))
+                mlflow.log_artifacts(scratch)
+            if result["version"] is not None:
+                _log_student(local_student(night.path(STUDENT)))
+    except (mlflow.exceptions.MlflowException, OSError) as error:
+        raise StoreError(
+            f"--mlflow {uri}: {storage.first_line(error)}: the night's decision ({result['decision']}) stands, run the "
+            "same command again to log it"
+        ) from None
+
+
+def figures(result: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    """Every number of a night's result under a name that MLflow takes."""
+    kept = {key: result.get(key) for key in ("label", "metrics", "drift")}
+    for name, value in _flat({key: value for key, value in kept.items() if value}):
+        if isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value):
+            yield NAME.sub("_", name), float(value)
+
+
+def _log_student(folder: Path) -> None:
+    """The student as a model: an encoder as a transformers pipeline, any other kind as its files."""
+    import mlflow.transformers
+
+    if student_kind(folder) != "encoder":
+        mlflow.log_artifacts(str(folder), artifact_path=STUDENT)
+        return
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import ColSpec, Schema
+
+    signature = ModelSignature(
+        inputs=Schema([ColSpec("string", name="text")]),
+        outputs=Schema([ColSpec("string", name="label"), ColSpec("double", name="score")]),
+    )
+    mlflow.transformers.log_model(
+        transformers_model=str(folder),
+        name=STUDENT,
+        task="text-classification",
+        signature=signature,
+        pip_requirements=list(REQUIREMENTS),
+    )
+
+
+def _mlflow(uri: str) -> Any:
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("DO_NOT_TRACK", "true")
+    try:
+        import mlflow
+        import mlflow.exceptions
+    except ImportError:
+        raise ConfigError(f"--mlflow {uri}: MLflow is not installed: pip install 'zsd[tracking]'") from None
+    mlflow.set_tracking_uri(uri)
+    return mlflow
+
+
+def _artefact_folder(uri: str) -> str | None:
+    """Beside a database that is a file; a server knows by itself where (None)."""
+    if not uri.startswith(SQLITE):
+        return None
+    return (Path(uri.removeprefix(SQLITE)).resolve().parent / "mlartifacts").as_uri()
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested dictionaries as ``outer.inner`` and value."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _shortened(value: Any) -> str:
+    return str(value)[:LONGEST_PARAMETER]
