@@ -12,11 +12,10 @@ import pytest
 from zsd.machine import available_cpus
 
 if TYPE_CHECKING:
-    from xdist.scheduler import LoadScopeScheduling
+    from xdist.scheduler import LoadGroupScheduling
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: threads would only wait for each other
 MOST_PROCESSES = 4
-UNIT = "tests/unit/"
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
@@ -25,15 +24,16 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return processes if processes > 1 and any(Path(name).is_dir() for name in config.args) else 0
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    """One process does all tests that start Ray, in turn and on one cluster; the others do files of unit tests."""
-    from xdist.scheduler import LoadScopeScheduling
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadGroupScheduling:
+    """A process gets a file of tests at a time, or all tests of an ``xdist_group``: what they share is made once."""
+    from xdist.scheduler import LoadGroupScheduling
 
-    class ByFileAndOneForRay(LoadScopeScheduling):  # type: ignore[misc]
+    class ByGroupOrFile(LoadGroupScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
-            return nodeid.partition("::")[0] if nodeid.startswith(UNIT) else "ray"
+            group: str = super()._split_scope(nodeid)
+            return group.partition("::")[0]
 
-    return ByFileAndOneForRay(config, log)
+    return ByGroupOrFile(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -53,11 +53,12 @@ def teacher_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
 
 @pytest.fixture(scope="session")
 def cache_for_all(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("zsd-cache")
+    folder = tmp_path_factory.getbasetemp()
+    return (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "zsd-cache"
 
 
 @pytest.fixture
 def shared_cache(cache_for_all: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache of this session's own, kept from test to test: an export is made once."""
+    """A cache of this session's own, kept from test to test and shared by its processes: an export is made once."""
     monkeypatch.setenv("ZSD_CACHE", str(cache_for_all))
     return cache_for_all

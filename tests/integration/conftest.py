@@ -1,9 +1,12 @@
 """One real Ray cluster for all integration tests: 4 logical CPUs and 2 logical GPUs on whatever machine this is."""
 
 import os
+import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil  # type: ignore[import-untyped]
 import pyarrow.csv as pacsv
 import pytest
 import ray
@@ -14,6 +17,17 @@ from zsd.config import DistillConfig, LabelConfig
 from zsd.distributed.cluster import LOGICAL_GPUS, connect
 from zsd.distributed.label import label
 from zsd.distributed.train import distill
+
+SIX_UNITS = {"limit": 96, "unit_rows": 16, "cpus_per_actor": 1}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share a job are run by the same process: it is done once."""
+    for item in items:
+        for shared in ("labelled", "unit_by_unit"):
+            if shared in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.xdist_group(shared))
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +64,14 @@ def labelled(cluster: None, tmp_path_factory: pytest.TempPathFactory, sample_tex
 
 
 @pytest.fixture(scope="session")
+def unit_by_unit(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished label job of six small units, that nothing has disturbed."""
+    output = tmp_path_factory.mktemp("unit-by-unit") / "out"
+    label(label_config(sample_path("corpus.txt"), output, **SIX_UNITS))
+    return output
+
+
+@pytest.fixture(scope="session")
 def distilled(labelled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished distill job on those."""
     output = tmp_path_factory.mktemp("distilled") / "out"
@@ -69,3 +91,12 @@ def label_config(corpus: Path, output: Path, **changes: object) -> LabelConfig:
         "cpus_per_actor": 2,
     }
     return LabelConfig(**(asked | changes))  # type: ignore[arg-type]
+
+
+def kill_job(driver: subprocess.Popen[bytes]) -> None:
+    """Kill a driver that leads a session, and wait for its cluster: an actor may finish what it has before it dies."""
+    below = psutil.Process(driver.pid).children(recursive=True)
+    os.killpg(driver.pid, signal.SIGKILL)
+    driver.wait()
+    _, alive = psutil.wait_procs(below, timeout=60)
+    assert not alive

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -16,6 +15,7 @@ import pytest
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, pipeline
 
+from tests.integration.conftest import kill_job
 from zsd.assets import sample_path
 from zsd.cli import main
 from zsd.config import BenchmarkConfig, DistillConfig, PredictConfig
@@ -155,8 +155,7 @@ def test_training_killed_with_two_workers_and_resumed_with_one_equals_uninterrup
         assert driver.poll() is None, "the driver ended before it could be killed"
         assert time.monotonic() < deadline, "no checkpoint appeared"
         time.sleep(0.05)
-    os.killpg(driver.pid, signal.SIGKILL)
-    driver.wait()
+    kill_job(driver)
     assert not (killed / "student").exists()
     resumed = _zsd_distill(labelled, killed)
     assert resumed.wait() == 0

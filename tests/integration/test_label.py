@@ -3,7 +3,6 @@
 import functools
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -13,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tests.integration.conftest import label_config
+from tests.integration.conftest import SIX_UNITS, kill_job, label_config
 from zsd.assets import sample_path
 from zsd.distributed.cluster import run_tasks
 from zsd.distributed.label import label
@@ -22,6 +21,7 @@ from zsd.engines.base import Placement
 from zsd.errors import OutputError
 from zsd.labels import LabelSet
 from zsd.monitor import job_status
+from zsd.options import flag
 from zsd.shards import Store, matrix
 from zsd.soft_labels import soft_labels
 from zsd.teachers.nli import load_teacher
@@ -76,12 +76,13 @@ def test_every_row_is_labelled_rejected_or_a_duplicate(cluster: None, tmp_path: 
 
 def test_cpu_and_gpu_actors_share_one_corpus(cluster: None, tmp_path: Path, sample_texts: list[str]) -> None:
     corpus = tmp_path / "many.txt"
-    corpus.write_text("\n".join(text[:40] for text in sample_texts), encoding="utf-8")
+    short = {text[:40].strip() for text in sample_texts[:300]}
+    corpus.write_text("\n".join(short), encoding="utf-8")
     config = label_config(
-        corpus, tmp_path / "out", gpu_actors=1, cpus_per_actor=1, label=tuple("abcdefgh"), labels=None
+        *(corpus, tmp_path / "out"), gpu_actors=1, cpus_per_actor=1, label=tuple("abcdefgh"), labels=None, unit_rows=32
     )
     manifest = label(config)
-    assert manifest["rows"] == len({text[:40].strip() for text in sample_texts})
+    assert manifest["rows"] == len(short)
     assert {one["kind"] for one in manifest["engines"]} == {"cpu", "gpu"}
     assert verify_store(str(tmp_path / "out")).problems == []
 
@@ -95,31 +96,30 @@ def test_finished_job_is_left_alone_and_another_job_is_refused(labelled: Path) -
         label(label_config(corpus, labelled, temperature=2.0))
 
 
-def test_killed_and_resumed_equals_uninterrupted(cluster: None, tmp_path: Path) -> None:
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    label(label_config(sample_path("corpus.txt"), whole, cpus_per_actor=1, limit=120, unit_rows=24))
+def test_killed_and_resumed_equals_uninterrupted(unit_by_unit: Path, tmp_path: Path) -> None:
+    killed = tmp_path / "killed"
     driver = _zsd_label(killed)
     _wait_for_part(killed / "soft_labels", driver)
-    os.killpg(driver.pid, signal.SIGKILL)
-    driver.wait()
+    kill_job(driver)
     time_of_death = time.time()
-    time.sleep(5)  # an actor may finish what it has before it learns that its driver is dead
     kept = sum(pq.ParquetFile(file).metadata.num_rows for file in (killed / "soft_labels").glob("part-*"))
-    assert 0 < kept < 120
+    assert 0 < kept < 96
     assert not (killed / "manifest.json").exists()
     assert job_status(str(killed), now=time_of_death + 3600)["state"] == "dead"
     assert _zsd_label(killed).wait() == 0
     assert verify_store(str(killed)).problems == []
     timeline = json.loads((killed / "manifest.json").read_text())["timeline"]
     assert sum(unit["rows"] for unit in timeline if unit["started"] < time_of_death) == kept, "a unit was done again"
-    one, other = (Store(str(out)).read(["id", "text", "label", "probs"]).sort_by("id") for out in (whole, killed))
+    one, other = (
+        Store(str(out)).read(["id", "text", "label", "probs"]).sort_by("id") for out in (unit_by_unit, killed)
+    )
     assert one.equals(other)
 
 
 def _zsd_label(output: Path) -> subprocess.Popen[bytes]:
     arguments = ["--data", str(sample_path("corpus.txt")), "--labels", str(sample_path("labels.txt"))]
-    arguments += ["--engine", "torch", "--cpu-actors", "1", "--cpus-per-actor", "1", "--output", str(output)]
-    arguments += ["--limit", "120", "--unit-rows", "24"]
+    arguments += ["--engine", "torch", "--cpu-actors", "1", "--output", str(output)]
+    arguments += [word for name, value in SIX_UNITS.items() for word in (flag(name), str(value))]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     command = [sys.executable, "-m", "zsd.cli", "label", *arguments]
     return subprocess.Popen(command, start_new_session=True, env=environment, stderr=subprocess.DEVNULL)

@@ -12,6 +12,7 @@ import pytest
 from tests.unit.store import labelled, record
 from zsd.attempts import Attempts
 from zsd.corpus import Shard
+from zsd.distributed import pool
 from zsd.distributed.cluster import PoolSize
 from zsd.distributed.pool import run_units
 from zsd.engines.base import Placement
@@ -98,21 +99,40 @@ class DiesLoading:
         os._exit(1)
 
 
-def test_what_an_actor_refuses_is_one_error_and_dying_while_loading_is_not_for_ever(cluster: None) -> None:
+def test_what_an_actor_refuses_is_one_error_and_dying_while_loading_is_not_for_ever(
+    cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "LOAD_ATTEMPTS", 2)
     size = PoolSize(cpu_actors=1, gpu_actors=0, cpus_per_actor=1)
     with pytest.raises(TeacherError, match="no NLI model"):
         list(run_units(Attempts([UNIT], most_rejected=0), Refuses(), size, job="label"))
-    with pytest.raises(EngineError, match="died 3 times while it loaded the model"):
+    with pytest.raises(EngineError, match="died 2 times while it loaded the model"):
         list(run_units(Attempts([UNIT], most_rejected=0), DiesLoading(), size, job="label"))
+
+
+class AtOnce:
+    """Makes workers none of which begins before all actors are there."""
+
+    def __init__(self, root: Path, speeds: dict[str, float], actors: int) -> None:
+        self.root, self.speeds, self.actors = root, speeds, actors
+
+    def __call__(self, placement: Placement) -> Worker:
+        there = self.root / "there"
+        there.mkdir(exist_ok=True)
+        (there / str(os.getpid())).touch()
+        deadline = time.monotonic() + 120
+        while len(list(there.iterdir())) < self.actors and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return Worker(str(self.root), self.speeds)
 
 
 def test_gpu_actors_five_times_as_fast_do_five_times_the_work(cluster: None, tmp_path: Path) -> None:
     shard = Shard(name="shard-00000.parquet", rows=4800, row_groups=(8,) * 600)
     corpus(tmp_path, {}, shard)
     whole = Unit(shard=shard.name, first=0, sizes=shard.row_groups)
-    root, speeds = str(tmp_path), {"cpu": 50.0, "gpu": 250.0}
+    speeds = {"cpu": 50.0, "gpu": 250.0}
     size = PoolSize(cpu_actors=2, gpu_actors=2, cpus_per_actor=1)
-    found = run_units(Attempts([whole], most_rejected=0), lambda placement: Worker(root, speeds), size, job="label")
+    found = run_units(Attempts([whole], most_rejected=0), AtOnce(tmp_path, speeds, size.actors), size, job="label")
     records = [one for one in found if one is not None]
     rows = {kind: sum(r.rows for r in records if r.worker.startswith(kind)) for kind in speeds}
     assert rows["cpu"] + rows["gpu"] == 4800

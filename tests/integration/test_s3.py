@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import label_config
+from tests.integration.conftest import SIX_UNITS, label_config
 from tests.s3_server import Server, s3_server
 from zsd import storage
 from zsd.assets import sample_path
@@ -22,21 +22,17 @@ def server() -> Iterator[Server]:
         yield running
 
 
-def test_a_job_on_a_store_that_fails_gives_what_it_gives_on_a_disk(
-    cluster: None, server: Server, tmp_path: Path
-) -> None:
-    local, remote = tmp_path / "out", server.uri("corpora/out")
-    options = {"limit": 96, "unit_rows": 16}
-    label(label_config(sample_path("corpus.txt"), local, **options))
+def test_a_job_on_a_store_that_fails_gives_what_it_gives_on_a_disk(unit_by_unit: Path, server: Server) -> None:
+    remote = server.uri("corpora/out")
     corpus = server.uri("corpora/in/corpus.txt")
     storage.write_bytes_atomic(corpus, sample_path("corpus.txt").read_bytes())
     server.faults(fail=0.1, slow=0.05)
-    asked = replace(label_config(Path(), Path(), **options), data=(corpus,), output=remote)
+    asked = replace(label_config(Path(), Path(), **SIX_UNITS), data=(corpus,), output=remote)
     manifest = label(asked)
     assert server.faults() > 5, "nothing failed"
     assert manifest["rows"] == 96
     columns = ["id", "text", "label", "probs", "entailment"]
-    one, other = (Store(str(uri)).read(columns).sort_by("id") for uri in (local, remote))
+    one, other = (Store(str(uri)).read(columns).sort_by("id") for uri in (unit_by_unit, remote))
     assert one.equals(other)
     assert verify_store(remote).problems == []
     _damage_and_repair(remote)
