@@ -81,11 +81,6 @@ class LengthSample:
         return (*best, *_beyond(best[-1], self.max_length))
 
 
-def choose_buckets(lengths: IntArray, *, max_length: int, most: int = MOST_BUCKETS) -> tuple[int, ...]:
-    """The buckets of a sample of [P] pair lengths: see `LengthSample.buckets`."""
-    return LengthSample.of(lengths, max_length=max_length).buckets(most)
-
-
 def _segments(sizes_U: IntArray, upto_U: IntArray, most: int, compile_tokens: float) -> list[int]:
     """The best 1 to M of the sizes, the largest among them; upto_U[j] pairs are no longer than sizes_U[j]."""
     # tokens_U[j]: fewest padded tokens of all pairs up to sizes_U[j] in m buckets of which that is the longest.

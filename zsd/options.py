@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import shlex
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -32,6 +33,22 @@ def option(help_text: str, default: Any = MISSING, **metadata: Any) -> Any:
 def flag(name: str) -> str:
     """The command-line flag of a field: ``text_column`` to ``--text-column``."""
     return f"--{name.replace('_', '-')}"
+
+
+def command_line(command: str, config: Options) -> str:
+    """The shell command that makes a configuration; what is at its default is left away."""
+    words = ["zsd", command]
+    for one in fields(config):
+        value, name = getattr(config, one.name), flag(one.name)
+        if value == one.default:
+            continue
+        if isinstance(value, bool):
+            words.append(name if value else name.replace("--", "--no-", 1))
+        elif one.metadata.get("repeat"):
+            words += [word for item in value for word in (name, item)]
+        else:
+            words += [name, *(value if isinstance(value, tuple) else [str(value)])]
+    return shlex.join(words)
 
 
 @dataclass(frozen=True, kw_only=True)

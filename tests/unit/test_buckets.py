@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zsd.buckets import COMPILE_TOKENS, MOST_BUCKETS, MULTIPLE, SHORTEST, IntArray, LengthSample, choose_buckets
+from zsd.buckets import COMPILE_TOKENS, MOST_BUCKETS, MULTIPLE, SHORTEST, IntArray, LengthSample
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=25).map(lambda values: np.array(values, dtype=np.int64))
 
@@ -38,7 +38,7 @@ def test_no_other_choice_costs_less(lengths: IntArray, most: int, limit: int, jo
 
 @given(lengths=LENGTHS, most=st.integers(1, 20), limit=st.integers(60, 600))
 def test_every_length_the_model_takes_has_a_bucket_not_far_above_it(lengths: IntArray, most: int, limit: int) -> None:
-    chosen = choose_buckets(lengths, max_length=limit, most=most)
+    chosen = LengthSample.of(lengths, max_length=limit).buckets(most)
     assert chosen[-1] == limit and chosen == tuple(sorted(set(chosen)))
     assert all(one % MULTIPLE == 0 and one >= SHORTEST for one in chosen[:-1])
     longest = int(lengths.max())
@@ -64,4 +64,4 @@ def test_a_small_job_compiles_few_lengths_and_an_engine_may_want_fewer() -> None
 @pytest.mark.parametrize(("lengths", "most"), [([], 3), ([65], 3), ([10], 0)])
 def test_what_has_no_answer_is_a_mistake(lengths: list[int], most: int) -> None:
     with pytest.raises(ValueError, match=r"tokens|bucket"):
-        choose_buckets(np.array(lengths, dtype=np.int64), max_length=64, most=most)
+        LengthSample.of(np.array(lengths, dtype=np.int64), max_length=64).buckets(most)

@@ -21,8 +21,8 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def line(teacher: str, student: str, **changes: object) -> list[Contestant]:
-    asked = {"compiled": (), "nli_classes": None, "engines": (), "threads": 1}
-    return line_up(teacher=teacher, student=student, labels=LABELS, **(asked | changes))  # type: ignore[arg-type]
+    asked = {"compiled": (), "nli_classes": None, "engines": (), "threads": 1, "students": (student,)}
+    return line_up(teacher=teacher, labels=LABELS, **(asked | changes))  # type: ignore[arg-type]
 
 
 def test_without_a_choice_every_engine_that_can_run_the_teacher_takes_part(
@@ -69,3 +69,15 @@ def test_int8_takes_part_where_the_directory_holds_it(
     assert [one.name for one in found if one.kind == "recipe"] == [RECIPE, "old recipe, compiled-int8 int8"]
     itself = {(one.engine, one.precision) for one in line(str(form), student) if one.kind == "teacher"}
     assert {("deepsparse", "int8"), ("onnxruntime", "int8"), ("torch", "fp32")} <= itself
+
+
+def test_students_of_every_kind_have_names_of_their_own(
+    teacher_of: Callable[..., str], student: str, tmp_path: Path
+) -> None:
+    for folder, kind in (("static", "model2vec"), ("linear", "zsd-linear")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "config.json").write_text(f'{{"model_type": "{kind}"}}')
+    students = (student, tmp_path / "static", tmp_path / "linear", student)
+    found = line(teacher_of("bert"), student, students=students, student_engines=("openvino:bf16",))
+    names = [one.name for one in found if one.kind == "student"]
+    assert names == ["student, openvino bf16", "student static", "student linear", "student #2, openvino bf16"]

@@ -20,6 +20,10 @@ from zsd.benchmark.remote import Make, Remote
 from zsd.errors import EngineError
 from zsd.labels import LabelSet
 from zsd.report import summary_table, write_report
+from zsd.students import load_student
+from zsd.students.fit import fit
+from zsd.students.rows import SoftRows
+from zsd.students.spec import parse_student
 
 NAMES = ("sports", "business")
 TEXTS = [f"{text} {n}" for n in range(5) for text in ("A goal in stoppage time!", "Shares fell", "café")][:14]
@@ -55,7 +59,7 @@ def line(teacher: str, student: str, *, multi_label: bool = False, **changes: ob
     """All but the old recipe, which is timed in `test_contestants`."""
     labels = LabelSet(names=NAMES, multi_label=multi_label)
     asked: dict[str, Any] = {"compiled": (), "nli_classes": None, "engines": ("torch:bf16",), "threads": 1}
-    found = line_up(teacher=teacher, student=student, labels=labels, **(asked | changes))
+    found = line_up(teacher=teacher, labels=labels, **({"students": (student,)} | asked | changes))
     return [one for one in found if one.kind != "recipe"]
 
 
@@ -173,3 +177,35 @@ def test_the_page_shows_what_was_measured(
     assert (tmp_path / "engines.png").is_file()
     assert ("micro-F1" if multi_label else "accuracy") in table.splitlines()[0]
     assert max(map(len, table.splitlines())) <= 110
+
+
+@pytest.fixture(scope="module")
+def light(tmp_path_factory: pytest.TempPathFactory, teacher_of: Callable[..., str]) -> dict[str, Path]:
+    """A static and a linear student of the two classes."""
+
+    def rows() -> Any:
+        probs_NK = np.array([[0.9, 0.1], [0.2, 0.8]] * 32, dtype=np.float32)
+        texts = [("goal match late" if n % 2 == 0 else "bank shares fell") + f" {n % 7}" for n in range(64)]
+        yield SoftRows(ids=[str(n) for n in range(64)], texts=texts, probs=probs_NK, weights=np.ones(64, np.float32))
+
+    made = {kind: tmp_path_factory.mktemp(kind) for kind in ("static", "linear")}
+    for kind, folder in made.items():
+        settings: dict[str, Any] = {"names": NAMES, "multi_label": False, "write": lambda line: None}
+        fit(parse_student(kind), rows, folder, teacher=teacher_of("bert"), **settings)
+    return made
+
+
+def test_students_of_all_kinds_are_measured_alike(
+    teacher_of: Callable[..., str], student: str, light: dict[str, Path]
+) -> None:
+    students = (student, light["static"], light["linear"])
+    found = run(line(teacher_of("bert"), student, students=students), rounds=1)
+    rows = {name: row for name, row in by_name(found).items() if row["kind"] == "student"}
+    assert rows.keys() == {"student, torch fp32", "student, torch bf16", "student static", "student linear"}
+    for name, row in rows.items():
+        assert row["rows_per_second"] > 0 and row["flops_per_row"] > 0 and row["accuracy"] is not None, name
+        assert row["rows"] == len(TEXTS) or name == "student, torch bf16"
+    known = load_student(light["static"]).predict(TEXTS).argmax(axis=1)
+    assert rows["student static"]["accuracy"] == (known == GOLD).mean()
+    fastest = max(rows.values(), key=lambda row: row["rows_per_second"])
+    assert (found.student.argmax(axis=1) == GOLD).mean() == fastest["accuracy"]

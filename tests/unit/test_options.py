@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from zsd.errors import ConfigError
-from zsd.options import Options, flag, make, nearest, option
+from zsd.options import Options, command_line, flag, make, nearest, option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,3 +65,10 @@ def test_names() -> None:
     assert nearest("temprature", ["template", "temperature"]) == ": did you mean 'temperature'?"
     assert nearest("zzz", ["b", "a"]) == ": known are a, b"
     assert len(nearest("zzz", map(str, range(1000)))) < 50
+
+
+def test_a_command_line_makes_the_configuration_again() -> None:
+    config = Sample(name="two words", items=("p", "q"), share=0.25, fast=False, kind_of="b")
+    told = command_line("sample", config)
+    assert told == "zsd sample --name 'two words' --items p q --share 0.25 --no-fast --kind-of b"
+    assert command_line("sample", Sample(name="x", fast=True)) == "zsd sample --name x --fast"

@@ -22,12 +22,12 @@ from zsd.buckets import LengthSample
 from zsd.engines import load_engine
 from zsd.engines.base import Placement
 from zsd.engines.select import load_scorer
-from zsd.inference import predict
 from zsd.labels import LabelSet
 from zsd.machine import peak_memory_mb
 from zsd.quiet import quiet_transformers
 from zsd.soft_labels import soft_labels
-from zsd.students.checkpoint import load_checkpoint
+from zsd.students import load_student
+from zsd.students.folder import student_kind
 from zsd.teachers.nli import load_teacher
 
 LEAST_SECONDS = 1.0
@@ -244,11 +244,14 @@ def teacher_engine(contestant: Contestant) -> Score:
 
 
 def student(contestant: Contestant) -> Score:
-    """The distilled student."""
-    model, tokenizer = load_checkpoint(contestant.model, contestant.precision)
+    """A distilled student of any kind, run as `zsd predict` does."""
+    chosen = {"engine": contestant.engine, "precision": contestant.precision}
+    if student_kind(contestant.model) != "encoder":
+        chosen = {}  # it has one way to run
+    loaded = load_student(contestant.model, threads=contestant.threads, **chosen)
 
     def score(texts: Sequence[str]) -> Scored:
-        predicted = predict(model, tokenizer, texts)
-        return Scored(probs=predicted.probs, tokens=predicted.tokens, padding_waste=predicted.padding_waste)
+        answer = loaded.answer(texts)
+        return Scored(probs=answer.probs, tokens=answer.tokens, padding_waste=answer.padding_waste)
 
     return score

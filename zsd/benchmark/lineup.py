@@ -1,4 +1,4 @@
-"""Who takes part: the two peers, the teacher on every engine that can run it here, its compiled forms, the student."""
+"""Who takes part: the two peers, the teacher on every engine that can run it here, its compiled forms, the students."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from zsd.benchmark.contestants import Contestant
 from zsd.engines.base import Placement
 from zsd.engines.select import candidates
 from zsd.labels import LabelSet
-from zsd.students.folder import student_directory
+from zsd.students.folder import student_kind
 from zsd.teachers.nli import load_teacher
 
 REFERENCE = "torch:fp32"
 """What every other contestant is compared with; it always takes part."""
+
+STUDENT_ENGINES = ("torch:fp32", "torch:bf16")
+OWN_ENGINES = {"static": "torch:fp32", "linear": "scikit-learn:fp32"}
 
 PIPELINE = "transformers pipeline"
 RECIPE = "old recipe, DeepSparse"
@@ -24,24 +27,26 @@ def line_up(
     *,
     teacher: str,
     compiled: Sequence[str],
-    student: str,
+    students: Sequence[str | Path],
     labels: LabelSet,
     nli_classes: str | None,
     engines: Sequence[str],
     threads: int,
     recipe: bool = True,
+    student_engines: Sequence[str] = (),
 ) -> list[Contestant]:
     """Everyone who is to take part; the reference is the first of kind ``teacher``.
 
     Args:
         teacher: NLI checkpoint, name or path.
         compiled: other forms of it: ``bundled-sparse``, or directories made by `zsd compile`.
-        student: checkpoint, or output directory of `zsd distill`.
+        students: directories of students, of any kind.
         labels: what is asked.
         nli_classes: see `zsd.teachers.nli.find_nli_classes`.
         engines: ``ENGINE:PRECISION`` for the teacher and its forms; all there are where empty.
         threads: processor threads of each.
         recipe: whether the old DeepSparse recipe's loop takes part.
+        student_engines: ``ENGINE:PRECISION`` for students that are encoders; `STUDENT_ENGINES` where empty.
     """
     common: dict[str, Any] = {"labels": labels, "nli_classes": nli_classes, "threads": threads}
 
@@ -62,10 +67,25 @@ def line_up(
             recipe and "deepsparse:int8" in choices
         ):  # what the recipe ran was such a form: it shows what its loop alone costs
             line.append(one(f"old recipe, {name} int8", "recipe", "deepsparse:int8", form))
-    directory = str(student_directory(student))
-    for precision in ("fp32", "bf16"):
-        line.append(one(f"student, torch {precision}", "student", f"torch:{precision}", directory))
+    for name, directory in named_students(students).items():
+        kind = student_kind(directory)
+        if kind == "encoder":
+            for choice in student_engines or STUDENT_ENGINES:
+                line.append(one(f"{name}, {_spaced(choice)}", "student", choice, directory))
+        else:
+            line.append(one(name, "student", OWN_ENGINES[kind], directory))
     return line
+
+
+def named_students(students: Sequence[str | Path]) -> dict[str, str]:
+    """What the report calls students, and their directories: ``student``, ``student static``; numbered where alike."""
+    named: dict[str, str] = {}
+    for directory in students:
+        kind = student_kind(directory)
+        name = "student" if kind == "encoder" else f"student {kind}"
+        alike = sum(1 for other in named if other.partition(" #")[0] == name)
+        named[f"{name} #{alike + 1}" if alike else name] = str(directory)
+    return named
 
 
 def admitted(teacher: str, nli_classes: str | None) -> list[str]:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from zsd.benchmark.contestants import LEAST_SECONDS, Contestant
 from zsd.benchmark.flops import SequenceCost
 from zsd.benchmark.peak import Peak
-from zsd.benchmark.race import Entry, Race, is_reference
+from zsd.benchmark.race import Entry, Race, is_reference, is_sure_student
 from zsd.benchmark.rows import figures
 from zsd.benchmark.workload import sequence_lengths
 from zsd.buckets import LengthSample
@@ -39,7 +39,7 @@ class Result:
         left_out: ``name`` and ``reason`` of everyone who could not take part to the end.
         peak: operations per second of the matrix product, by precision, median of the rounds.
         teacher: [N, K] probabilities of the fp32 teacher on all rows.
-        student: [N, K] probabilities of the student on all rows, in the precision that was faster.
+        student: [N, K] probabilities of the fastest student on all rows.
         mean_tokens: of a pair.
     """
 
@@ -71,11 +71,11 @@ def measure(
         gold: their gold labels, or None.
         speed_rows: rows of one timed run: the first ones.
         rounds: timed runs of each, after one that is not counted.
-        round_seconds: most time of a timed run. The fp32 teacher and the student then classify all N rows however long
-            it takes, any other engine of the teacher as many as it can in that time.
+        round_seconds: most time of a timed run. The fp32 teacher and the students (in fp32, and the fastest) then
+            classify all N rows however long it takes, any other engine as many as it can in that time.
 
     Raises:
-        EngineError: the pipeline, the reference teacher or the student cannot run.
+        EngineError: the pipeline, the reference teacher or a student cannot run.
     """
     timed = list(texts[:speed_rows])
     lengths = {one.name: sequence_lengths(one, texts) for one in contestants}
@@ -156,14 +156,14 @@ def _run_rounds(race: Race, peak: Peak, *, rounds: int, round_seconds: float) ->
 
 
 def _classify_the_rest(race: Race, texts: Sequence[str], *, round_seconds: float) -> Entry:
-    """Rows beyond the timed ones: all for the reference and the faster student, which is returned."""
+    """Rows beyond the timed ones: all for the reference, the students and the fastest of them, which is returned."""
     students = [entry for entry in race.entries if entry.contestant.kind == "student"]
     student = max(students, key=lambda entry: entry.speed)
     say(f"benchmark: quality on up to {len(texts):,} rows")
     for entry in list(race.entries):
         if entry.contestant.kind in ("pipeline", "recipe") or len(entry.probs) == len(texts):
             continue
-        unlimited = entry is student or is_reference(entry.contestant)
+        unlimited = entry is student or is_sure_student(entry.contestant) or is_reference(entry.contestant)
         most = float("inf") if unlimited else round_seconds
         more = race.measure(entry, texts[len(entry.probs) :], least=0.0, most=most)
         if more is not None:

@@ -14,6 +14,8 @@ import torch
 from zsd.benchmark.flops import SequenceCost, sequence_cost
 from zsd.benchmark.remote import Answer, Remote
 from zsd.students.checkpoint import load_checkpoint
+from zsd.students.folder import student_kind
+from zsd.students.workload import student_workload
 from zsd.teachers.nli import load_teacher
 from zsd.teachers.weights import load_weights
 
@@ -62,10 +64,18 @@ def make_peak(threads: int) -> tuple[None, Answer]:
             return product_rates(SIZE, SECONDS)
         kind, checkpoint, nli_classes = ask
         if kind == "student":
-            return sequence_cost(load_checkpoint(checkpoint)[0])
+            return student_cost(checkpoint)
         return sequence_cost(load_weights(load_teacher(checkpoint, nli_classes=nli_classes), dtype=torch.float32))
 
     return None, answer
+
+
+def student_cost(directory: str) -> SequenceCost:
+    """FLOP of one text of a student, as a function of its tokens or terms."""
+    if student_kind(directory) == "encoder":
+        return sequence_cost(load_checkpoint(directory)[0])
+    each, once = student_workload(directory).arithmetic
+    return SequenceCost(square=0.0, linear=each, constant=once)
 
 
 def product_rates(size: int, seconds: float) -> dict[str, float]:

@@ -86,7 +86,7 @@ class Race:
             entry.process.close()
 
     def _leave_out(self, contestant: Contestant, error: EngineError) -> None:
-        if contestant.kind in ("pipeline", "student") or is_reference(contestant):
+        if contestant.kind == "pipeline" or is_reference(contestant) or is_sure_student(contestant):
             raise error
         say(f"benchmark: {contestant.name} is left out: {error}")
         self.left_out.append({"name": contestant.name, "reason": str(error)})
@@ -95,6 +95,12 @@ class Race:
 def is_reference(contestant: Contestant) -> bool:
     """Whether this is the teacher as torch computes it in fp32, with which all others are compared."""
     return (contestant.kind, contestant.engine, contestant.precision) == ("teacher", "torch", "fp32")
+
+
+def is_sure_student(contestant: Contestant) -> bool:
+    """Whether this is a student in the one form that runs everywhere."""
+    everywhere = contestant.engine in ("torch", "scikit-learn") and contestant.precision == "fp32"
+    return contestant.kind == "student" and everywhere
 
 
 def _check_memory(entries: Sequence[Entry]) -> None:

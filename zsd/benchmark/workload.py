@@ -12,19 +12,17 @@ import numpy.typing as npt
 
 from zsd.batching import PairSet, pair_layout
 from zsd.benchmark.contestants import PIPELINE_BATCH, Contestant, recipe_length
-from zsd.inference import encode
-from zsd.students.checkpoint import load_checkpoint
+from zsd.students.workload import student_workload
 from zsd.teachers.nli import load_teacher
 
 IntArray = npt.NDArray[np.int64]
 
 
 def sequence_lengths(contestant: Contestant, texts: Sequence[str]) -> IntArray:
-    """Tokens of everything the contestant's model reads: [N, K] pairs of a teacher, [N, 1] texts of a student."""
+    """Tokens of everything the contestant's model reads: [N, K] pairs of a teacher, [N, 1] texts of a student
+    (of one that is no encoder, the tokens or terms whose weights it sums)."""
     if contestant.kind == "student":
-        _, tokenizer = load_checkpoint(contestant.model)
-        lengths = [len(ids) for ids in encode(tokenizer, texts, max_length=tokenizer.model_max_length)]
-        return np.array(lengths, dtype=np.int64)[:, None]
+        return student_workload(contestant.model).lengths(texts)[:, None]
     teacher = load_teacher(contestant.model, nli_classes=contestant.nli_classes)
     limit = recipe_length(teacher.max_length) if contestant.kind == "recipe" else teacher.max_length
     layout, hypotheses = pair_layout(teacher.tokenizer), contestant.labels.hypotheses

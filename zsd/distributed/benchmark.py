@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime
-import shlex
-from dataclasses import asdict, fields
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +29,12 @@ from zsd.errors import ConfigError, ZsdError
 from zsd.gold import read_gold
 from zsd.labels import DEFAULT_TEMPLATE, LabelSet
 from zsd.machine import available_cpus, describe_machine
+from zsd.options import command_line
 from zsd.output import claim
 from zsd.report import SCHEMA, summary_table, write_report
 from zsd.shards import MANIFEST, read_json, write_json
-from zsd.students.checkpoint import load_checkpoint, student_names
-from zsd.students.folder import CARD, student_directory
+from zsd.students import load_student
+from zsd.students.folder import CARD, all_students
 from zsd.teachers.nli import absolute_checkpoint, checkpoint_fingerprint, load_teacher
 
 FOLDER = "benchmark"
@@ -47,20 +48,20 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     Raises:
         InputError: the student, the teacher, the rows or the output directory are not what they should be.
     """
-    directory = student_directory(config.model)
-    card_file = directory / CARD
+    students = [directory for model in config.model for directory in all_students(model)]
+    card_file = students[0] / CARD
     card = read_json(str(card_file)) if card_file.is_file() else {}
     teacher = absolute_checkpoint(config.teacher or card.get("teacher") or BUNDLED_TEACHER)
-    labels = _labels(directory, config.template or card.get("labels", {}).get("template") or DEFAULT_TEMPLATE)
+    labels = _labels(students, config.template or _card_templates(card))
     if not storage.resolve(config.output).is_local:
         raise ConfigError(f"--output {config.output}: the report can be written to a local or mounted folder only")
     folder = Path(storage.resolve(config.output).path) / FOLDER
-    claim(config.output, "benchmark", _identity(config, teacher, labels, directory))
+    claim(config.output, "benchmark", _identity(config, teacher, labels, students))
     if (folder / RESULT).is_file():
         say(f"{config.output}: this benchmark is finished, nothing to do")
         result = read_json(str(folder / RESULT))
     else:
-        result = _measure_all(config, teacher, labels, directory)
+        result = _measure_all(config, teacher, labels, students)
         write_json(str(folder / RESULT), result)
     write_report(result, folder)
     print(summary_table(result))
@@ -68,14 +69,35 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     return result
 
 
-def _labels(directory: Path, template: str) -> LabelSet:
-    names, multi_label = student_names(load_checkpoint(directory)[0])
-    return LabelSet(names=tuple(names), template=template, multi_label=multi_label)
+def _card_templates(card: dict[str, Any]) -> tuple[str, ...]:
+    """Of the labels that the student was distilled from; zsd's own for a student that does not say."""
+    known = card.get("labels", {})
+    return (known.get("template") or DEFAULT_TEMPLATE, *known.get("more_templates", ()))
 
 
-def _identity(config: BenchmarkConfig, teacher: str, labels: LabelSet, directory: Path) -> dict[str, Any]:
+def _labels(students: Sequence[Path], templates: tuple[str, ...]) -> LabelSet:
+    """What is asked of the teacher: what the students answer, which must be the same."""
+    asked = [_answers(directory) for directory in students]
+    for directory, other in zip(students, asked, strict=True):
+        if other != asked[0]:
+            raise ConfigError(
+                f"--model {directory}: its classes are {', '.join(other[0])}, those of {students[0]} are "
+                f"{', '.join(asked[0][0])}: measure students of the same classes together"
+            )
+    names, multi_label = asked[0]
+    return LabelSet(names=tuple(names), template=templates[0], multi_label=multi_label, more_templates=templates[1:])
+
+
+def _answers(directory: Path) -> tuple[tuple[str, ...], bool]:
+    """Names of a student's classes, and whether they are independent of each other."""
+    student = load_student(directory, threads=1)
+    student.close()
+    return student.names, student.multi_label
+
+
+def _identity(config: BenchmarkConfig, teacher: str, labels: LabelSet, students: Sequence[Path]) -> dict[str, Any]:
     asked = {name: value for name, value in asdict(config).items() if name not in ("output", "model", "ray_address")}
-    asked |= {"data": [asdict(source) for source in resolve_sources(config.data)], "engines": list(config.engines)}
+    asked["data"] = [asdict(source) for source in resolve_sources(config.data)]
     return asked | {
         "teacher": teacher,
         "teacher_fingerprint": load_teacher(teacher, nli_classes=config.nli_classes).fingerprint,
@@ -83,12 +105,12 @@ def _identity(config: BenchmarkConfig, teacher: str, labels: LabelSet, directory
             form: load_teacher(form, nli_classes=config.nli_classes).fingerprint
             for form in map(absolute_checkpoint, config.compiled)
         },
-        "student_fingerprint": checkpoint_fingerprint(directory),
+        "student_fingerprints": [checkpoint_fingerprint(directory) for directory in students],
         "labels": labels.to_dict(),
     }
 
 
-def _measure_all(config: BenchmarkConfig, teacher: str, labels: LabelSet, directory: Path) -> dict[str, Any]:
+def _measure_all(config: BenchmarkConfig, teacher: str, labels: LabelSet, students: Sequence[Path]) -> dict[str, Any]:
     rows = read_gold(
         config.data,
         text_column=config.text_column,
@@ -103,12 +125,13 @@ def _measure_all(config: BenchmarkConfig, teacher: str, labels: LabelSet, direct
     contestants = line_up(
         teacher=teacher,
         compiled=[absolute_checkpoint(form) for form in config.compiled],
-        student=str(directory),
+        students=students,
         labels=labels,
         nli_classes=config.nli_classes,
         engines=config.engines,
         threads=available_cpus(),
         recipe=config.old_recipe,
+        student_engines=config.student_engines,
     )
     found = measure(
         contestants,
@@ -127,11 +150,12 @@ def _measure_all(config: BenchmarkConfig, teacher: str, labels: LabelSet, direct
         "schema": SCHEMA,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "zsd_version": zsd.__version__,
-        "command": _command(config),
+        "command": command_line("benchmark", replace(config, output=f"{config.output}-again")),
         "machine": describe_machine(),
         "task": {
             "labels": list(names),
             "template": labels.template,
+            "more_templates": list(labels.more_templates),
             "multi_label": labels.multi_label,
             "data": list(config.data),
             "rows": len(rows.texts),
@@ -145,7 +169,7 @@ def _measure_all(config: BenchmarkConfig, teacher: str, labels: LabelSet, direct
             "mean_tokens_per_pair": found.mean_tokens,
             "gold": rows.gold is not None,
             "teacher": teacher,
-            "student": str(directory),
+            "student": ", ".join(map(str, students)),
         },
         "label_job": _label_job(config.output),
         "contestants": found.contestants,
@@ -197,7 +221,7 @@ def ray_overhead(teacher: Contestant, texts: list[str], *, folder: str, ray_addr
                 data=(corpus,),
                 output=storage.join(folder, "label"),
                 label=teacher.labels.names,
-                template=teacher.labels.template,
+                template=teacher.labels.templates,
                 multi_label=teacher.labels.multi_label,
                 teacher=teacher.model,
                 nli_classes=teacher.nli_classes,
@@ -230,18 +254,3 @@ def _label_job(output: str) -> dict[str, Any] | None:
     manifest = read_json(file)
     keys = ("rows", "pairs", "rejected", "duplicates", "rows_per_second", "pairs_per_second", "engine")
     return {key: manifest[key] for key in keys}
-
-
-def _command(config: BenchmarkConfig) -> str:
-    """The command line that measures the same again, in a new directory."""
-    words = ["zsd", "benchmark"]
-    for one in fields(config):
-        value, flag = getattr(config, one.name), f"--{one.name.replace('_', '-')}"
-        if value == one.default:
-            continue
-        if isinstance(value, bool):
-            words.append(flag if value else flag.replace("--", "--no-", 1))
-        else:
-            words += [flag, *(value if isinstance(value, tuple) else [str(value)])]
-    words[words.index("--output") + 1] = f"{config.output}-again"
-    return shlex.join(words)

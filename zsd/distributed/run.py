@@ -64,7 +64,7 @@ def run(config: RunConfig, arguments: dict[str, Any]) -> dict[str, Any]:
     data = test or (_write_heldout(config.output),)
     return benchmark(
         BenchmarkConfig(
-            model=storage.join(config.output, STUDENT),
+            model=(config.output,),
             data=data,
             output=config.output,
             teacher=config.teacher,

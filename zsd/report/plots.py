@@ -15,6 +15,7 @@ from zsd.report.plots_engines import engines
 from zsd.report.plots_quality import accuracy, agreement, reliability, scores
 from zsd.report.plots_selective import risk_coverage
 from zsd.report.plots_speed import speed
+from zsd.report.plots_tradeoff import tradeoff
 
 
 def draw_plots(benchmark: dict[str, Any]) -> dict[str, Figure]:
@@ -23,6 +24,7 @@ def draw_plots(benchmark: dict[str, Any]) -> dict[str, Figure]:
         student, teacher = (confusion(benchmark, who) for who in ("student", "teacher"))
         drawn = {
             "speed": speed(benchmark),
+            "tradeoff": tradeoff(benchmark),
             "engines": engines(benchmark),
             "accuracy": accuracy(benchmark),
             "agreement": agreement(benchmark),

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zsd.ahead import made_ahead
-from zsd.batching import FloatArray, IntArray, PairSet, pair_layout
+from zsd.batching import FloatArray, PairSet, pair_layout
 from zsd.engines.base import Engine
-from zsd.errors import EngineError
+from zsd.engines.run import run_batches
 from zsd.labels import LabelSet
 from zsd.planning import Batch, padding_waste, plan_batches
 from zsd.soft_labels.ensemble import mean_over_templates
@@ -179,16 +178,4 @@ class Scorer:
         Raises:
             EngineError: see `run`.
         """
-
-        def assembled(batch: Batch) -> tuple[Batch, dict[str, IntArray]]:
-            return batch, prepared.pairs.batch(batch.pairs, length=batch.length, rows=batch.rows)
-
-        with closing(made_ahead(assembled, prepared.batches)) as ready:
-            for batch, inputs in ready:
-                out = self.engine.logits(inputs)
-                if out.shape != (batch.rows, self.teacher.classes.count) or not np.isfinite(out).all():
-                    raise EngineError(
-                        f"engine {self.engine.name} returned shape {out.shape} or a number that is not finite for a "
-                        f"batch of {batch.rows} pairs of {batch.length} tokens: try --engine torch --precision fp32"
-                    )
-                yield batch, out[: len(batch.pairs)]
+        return run_batches(self.engine, prepared.pairs, prepared.batches, self.teacher.classes.count)
