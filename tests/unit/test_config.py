@@ -20,7 +20,7 @@ from zsd.options import Options, flag
 
 LABEL: dict[str, Any] = {"data": ("c.txt",), "output": "o", "label": ("a", "b")}
 DISTILL: dict[str, Any] = {"soft_labels": "s", "output": "o"}
-BENCHMARK: dict[str, Any] = {"model": "m", "data": ("t.csv",), "output": "o"}
+BENCHMARK: dict[str, Any] = {"model": ("m",), "data": ("t.csv",), "output": "o"}
 
 
 @pytest.mark.parametrize("config", [CorpusConfig, LabelConfig, DistillConfig, EvaluateConfig, PredictConfig, RunConfig])
@@ -78,8 +78,8 @@ def test_evaluate_refuses_no_data_and_no_rows() -> None:
 def test_class_names_come_from_a_file_or_from_flags(tmp_path: Path) -> None:
     file = tmp_path / "labels.txt"
     file.write_text("a\nb\n")
-    from_file = LabelConfig(data=("c.txt",), output="o", labels=str(file), template="{}!").label_set()
-    assert from_file == LabelConfig(**LABEL, template="{}!").label_set()
+    from_file = LabelConfig(data=("c.txt",), output="o", labels=str(file), template=("{}!",)).label_set()
+    assert from_file == LabelConfig(**LABEL, template=("{}!",)).label_set()
 
 
 @pytest.mark.parametrize(
