@@ -93,6 +93,7 @@ class LabelConfig(CorpusConfig):
     )
     min_agreement: float = option("--engine auto admits an engine only at this top-1 agreement with fp32 torch", 0.99)
 
+    content_free: bool = option("also score some texts of random words, for zsd distill --calibrate contextual", False)
     reuse: tuple[str, ...] = option(
         "finished zsd label directories whose logits are taken for texts and classes that they know", (), metavar="DIR"
     )
@@ -204,6 +205,9 @@ class PredictConfig(StudentConfig, CorpusConfig):
         None,
         metavar="DIR",
     )
+    shortlist: int | None = option(
+        "--defer-to: ask the teacher about a row's N best classes only, by the student (default: about all)", None
+    )
     teacher_engine: str = option("--defer-to: what runs the teacher", "auto", choices=("auto", *ENGINE_NAMES))
 
     def __post_init__(self) -> None:
@@ -212,6 +216,7 @@ class PredictConfig(StudentConfig, CorpusConfig):
             0 < self.min_agreement <= 1, "min_agreement", f"{self.min_agreement}: it must be above 0, at most 1"
         )
         self._check(0 < self.alpha < 1, "alpha", f"{self.alpha}: it must be between 0 and 1")
+        self._at_least(2, "shortlist")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,9 @@ risk-controlling prediction (Bates et al. 2021), with the bound of Clopper and P
 held-out rows, the chosen threshold keeps its promise with probability at least 1 - alpha, for any student and any
 teacher, on rows that are drawn as the held-out rows were.
 
+Where the teacher is asked about the student's m best classes only (a shortlist), a deferred row differs if the
+teacher's answer is none of them. The student's own answer is, so the risk still only falls as the threshold rises.
+
 What a row's answer is, and how sure, says `zsd.confidence`: a multi-label row agrees where all K of its answers do.
 
 Legend: N held-out rows, K labels.
@@ -42,6 +45,7 @@ class Deferral:
         heldout_agreement: share of them on which the combined answer is the teacher's.
         heldout_deferred: share of them that is deferred.
         student_agreement: share of them on which the student alone answers as the teacher.
+        shortlist: the teacher is asked about so many best classes of the student; None: about all.
     """
 
     threshold: float
@@ -52,6 +56,7 @@ class Deferral:
     heldout_agreement: float
     heldout_deferred: float
     student_agreement: float
+    shortlist: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """For manifests and JSON; `from_dict` reads it back."""
@@ -67,6 +72,23 @@ def deferred(probs_NK: FloatArray, threshold: float, *, multi_label: bool) -> Bo
     """[N] the rows that the teacher is asked about."""
     below: BoolArray = confidence(probs_NK, multi_label=multi_label) < threshold
     return below
+
+
+def shortlisted(probs_NK: FloatArray, size: int) -> BoolArray:
+    """[N, K] the classes of each row that the student finds the most probable, so many of them."""
+    best_NM = np.argsort(-probs_NK, axis=1, kind="stable")[:, :size]
+    chosen_NK = np.zeros(probs_NK.shape, dtype=np.bool_)
+    np.put_along_axis(chosen_NK, best_NM, True, axis=1)
+    return chosen_NK
+
+
+def missed(student_NK: FloatArray, teacher_NK: FloatArray, size: int | None) -> BoolArray:
+    """[N] where the teacher's class is not on the shortlist: asked about that alone, it would answer another one."""
+    if size is None:
+        return np.zeros(len(student_NK), dtype=np.bool_)
+    answer_N = teacher_NK.argmax(axis=1)
+    listed_N: BoolArray = shortlisted(student_NK, size)[np.arange(len(answer_N)), answer_N]
+    return ~listed_N
 
 
 def agreement_bound(rows: int, differing: int, alpha: float) -> float:
@@ -86,33 +108,47 @@ def most_differing(rows: int, min_agreement: float, alpha: float) -> int:
 
 
 def fit_deferral(
-    student_NK: FloatArray, teacher_NK: FloatArray, *, multi_label: bool, min_agreement: float, alpha: float
+    student_NK: FloatArray,
+    teacher_NK: FloatArray,
+    *,
+    multi_label: bool,
+    min_agreement: float,
+    alpha: float,
+    shortlist: int | None = None,
 ) -> Deferral:
     """The lowest threshold at which the combined answer is still shown to agree with the teacher often enough.
+
+    A shortlist that misses too many answers to be used at all is given up: the teacher is then asked about all classes.
 
     Args:
         student_NK: the student's probabilities of rows that it was not trained on.
         teacher_NK: the teacher's.
-        multi_label: what the rows' answers are.
+        multi_label: what the rows' answers are; there is no shortlist then.
         min_agreement: in [0, 1].
         alpha: in (0, 1).
+        shortlist: see `Deferral`; it must not have been chosen on these rows.
     """
     sure_N = confidence(student_NK, multi_label=multi_label)
     wrong_N = differs(student_NK, teacher_NK, multi_label=multi_label)
     rows, most = len(sure_N), most_differing(len(sure_N), min_agreement, alpha)
+    missed_N = missed(student_NK, teacher_NK, shortlist)
+    if shortlist is not None and missed_N.sum() > most:
+        shortlist, missed_N = None, np.zeros(rows, dtype=np.bool_)
     order_N = np.argsort(-sure_N, kind="stable")
-    wrong_until_N = np.cumsum(wrong_N[order_N])
+    differing_N = missed_N.sum() + np.cumsum(wrong_N[order_N].astype(np.int64) - missed_N[order_N])
     last_of_its_confidence_N = np.append(np.diff(sure_N[order_N]) != 0, True)[:rows]
-    passed = np.flatnonzero(last_of_its_confidence_N & (wrong_until_N <= most))
+    passed = np.flatnonzero(last_of_its_confidence_N & (differing_N <= most))
     answered = int(passed[-1]) + 1 if len(passed) else 0
-    wrong = int(wrong_until_N[answered - 1]) if answered else 0
+    differing = int(differing_N[answered - 1]) if answered else int(missed_N.sum())
+    sure = answered == 0 and shortlist is None  # the teacher answers every row, about every class
     return Deferral(
         threshold=0.0 if answered == rows > 0 else float(sure_N[order_N[answered - 1]]) if answered else NEVER,
         min_agreement=min_agreement,
         alpha=alpha,
-        agreement_bound=agreement_bound(rows, wrong, alpha) if answered else 1.0,
+        agreement_bound=1.0 if sure else agreement_bound(rows, differing, alpha),
         heldout_rows=rows,
-        heldout_agreement=1 - wrong / max(1, rows),
+        heldout_agreement=1 - differing / max(1, rows),
         heldout_deferred=1 - answered / max(1, rows),
         student_agreement=1 - float(wrong_N.mean()) if rows else 0.0,
+        shortlist=shortlist,
     )

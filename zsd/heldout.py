@@ -55,19 +55,29 @@ def card_recipe(card: dict[str, Any]) -> Recipe:
     return Recipe(method="none", multi_label=card["labels"]["multi_label"], temperature=card["temperature"])
 
 
-def heldout_rows(store: Store, card: dict[str, Any]) -> Heldout:
+def heldout_rows(store: Store, card: dict[str, Any], *, above: float = 0.0, below: float = 1.0) -> Heldout:
     """The rows of a store that the student of this card was not trained on: it may be another store than its own.
+
+    Args:
+        store: the store.
+        card: of the student.
+        above: leave out the rows that a held-out fraction as small as this takes, see `heldout_mask`.
+        below: take only rows that a held-out fraction as small as this takes.
 
     Raises:
         ConfigError: the store is of other classes or another teacher, or has no such row.
         StoreError: a shard is missing or damaged.
     """
     check_same_teacher(store, card)
-    recipe, fraction = card_recipe(card), card["heldout"]["fraction"]
+    recipe, fraction = card_recipe(card), min(below, card["heldout"]["fraction"])
     texts: list[str] = []
     probs: list[FloatArray] = []
     for table in store.tables(["id", "text", *LOGITS]):
-        rows = table.filter(pa.array(heldout_mask(table["id"].to_pylist(), fraction)))
+        ids = table["id"].to_pylist()
+        wanted_N = heldout_mask(ids, fraction)
+        if above:
+            wanted_N &= ~heldout_mask(ids, above)
+        rows = table.filter(pa.array(wanted_N))
         if rows.num_rows:
             texts += rows["text"].to_pylist()
             probs.append(recipe.probs(*(matrix(rows[name]) for name in LOGITS)))

@@ -68,6 +68,7 @@ def make_manifest(
         "windowed": sum(r.windowed for r in records),
         "windows": sum(r.windows for r in records),
         "padding_waste": round(1 - sum(r.tokens for r in records) / max(1.0, computed), 4),
+        **(_answered_by(records) if "deferral" in identity else {}),
         "engine": "+".join(sorted({r.engine for r in records})),
         "engines": _engines(records, choices),
         "rows_per_second": round(sum(r.rows for r in ran) / seconds, 2),
@@ -79,6 +80,16 @@ def make_manifest(
             {"worker": r.worker, "started": r.started, "seconds": r.seconds, "rows": r.rows, "pairs": r.pairs}
             for r in sorted(records, key=lambda record: record.started)
         ],
+    }
+
+
+def _answered_by(records: Sequence[UnitRecord]) -> dict[str, Any]:
+    """Of predictions with deferral: rows by who answered them, and what was asked of the teacher anew."""
+    teacher = sum(r.by_teacher for r in records)
+    return {
+        "answered_by": {"student": sum(r.rows for r in records) - teacher, "teacher": teacher},
+        "teacher_rows": sum(r.teacher_rows for r in records),
+        "teacher_pairs": sum(r.teacher_pairs for r in records),
     }
 
 

@@ -54,6 +54,9 @@ class UnitRecord:
         windows: how many windows these have together.
         choice: file below ``engines/`` that says why this engine, where there is one.
         rejected: rows of the unit that the model failed on; they are not in the file.
+        by_teacher: rows of a student's predictions that its teacher answered, from a store or anew.
+        teacher_rows: rows that the teacher was asked about anew.
+        teacher_pairs: premise/hypothesis pairs of these.
     """
 
     part: str
@@ -71,6 +74,9 @@ class UnitRecord:
     windows: int = 0
     choice: str = ""
     rejected: int = 0
+    by_teacher: int = 0
+    teacher_rows: int = 0
+    teacher_pairs: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,10 +96,15 @@ class StoredFile:
     records: tuple[UnitRecord, ...]
 
 
-def prediction_schema(labels: int) -> pa.Schema:
-    """Arrow schema of a shard of a student's predictions with K labels."""
+ANSWERED_BY = "answered_by"
+"""Column of predictions with deferral: who answered the row, ``student`` or ``teacher``."""
+
+
+def prediction_schema(labels: int, *, answered_by: bool = False) -> pa.Schema:
+    """Arrow schema of a shard of a student's predictions with K labels, and of who answered where others may."""
     columns = {"id": pa.string(), "text": pa.string(), "label": pa.string(), "score": pa.float32()}
-    return pa.schema([*columns.items(), ("probs", pa.list_(pa.float32(), labels))])
+    who = [(ANSWERED_BY, pa.string())] if answered_by else []
+    return pa.schema([*columns.items(), ("probs", pa.list_(pa.float32(), labels)), *who])
 
 
 LOGITS = ("entailment", "contradiction")

@@ -112,7 +112,8 @@ def _check_shard(store: Store, part: str, listed: dict[str, Any], result: Verifi
     labels = store.manifest["labels"]
     count, templates = len(labels["names"]), 1 + len(labels.get("more_templates", ()))
     predictions = store.manifest["folder"] == PREDICTIONS
-    schema = prediction_schema(count) if predictions else soft_label_schema(count, templates)
+    refereed = "deferral" in store.manifest
+    schema = prediction_schema(count, answered_by=refereed) if predictions else soft_label_schema(count, templates)
     if not table.schema.equals(schema):
         result.damage(part, "its columns are not those of this store")
         return None

@@ -9,7 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zsd.confidence import differs
-from zsd.deferral import NEVER, Deferral, agreement_bound, deferred, fit_deferral, most_differing
+from zsd.deferral import (
+    NEVER,
+    Deferral,
+    agreement_bound,
+    deferred,
+    fit_deferral,
+    missed,
+    most_differing,
+    shortlisted,
+)
 
 # Legend: N rows, K labels.
 
@@ -130,3 +139,37 @@ def test_what_is_said_of_the_held_out_rows_is_so(seed: int, rows: int, multi_lab
         assert result.heldout_agreement == pytest.approx(same_N.mean())
     assert result.agreement_bound >= 0.9 - 1e-9
     assert Deferral.from_dict(json.loads(json.dumps(result.to_dict()))) == result
+
+
+def test_a_shortlist_holds_the_best_classes() -> None:
+    probs_NK = np.array([[0.1, 0.6, 0.3], [0.5, 0.2, 0.3]], dtype=np.float32)
+    assert shortlisted(probs_NK, 2).tolist() == [[False, True, True], [True, False, True]]
+    teacher_NK = np.array([[0.9, 0.1, 0.0], [0.0, 0.1, 0.9]], dtype=np.float32)
+    assert missed(probs_NK, teacher_NK, 2).tolist() == [True, False]
+    assert not missed(probs_NK, teacher_NK, None).any()
+
+
+@given(seed=st.integers(0, 2**31), rows=st.integers(1, 300), noise=st.floats(0.0, 0.6), size=st.integers(2, 4))
+@settings(max_examples=60, deadline=None)
+def test_with_a_shortlist_what_is_said_of_the_held_out_rows_is_so(
+    seed: int, rows: int, noise: float, size: int
+) -> None:
+    student_NK = dirichlet(seed, rows)
+    teacher_NK = (1 - noise) * student_NK + noise * dirichlet(seed + 1, rows)
+    result = fit(student_NK, teacher_NK, min_agreement=0.9, shortlist=size)
+    asked_N = deferred(student_NK, result.threshold, multi_label=False)
+    asked_NK = shortlisted(student_NK, result.shortlist or 4)
+    combined_NK = np.where(asked_N[:, None], np.where(asked_NK, teacher_NK, -1), student_NK)
+    same_N = combined_NK.argmax(axis=1) == teacher_NK.argmax(axis=1)
+    assert result.heldout_agreement == pytest.approx(same_N.mean())
+    assert result.agreement_bound >= 0.9 - 1e-9
+    assert result.shortlist in (size, None)
+    plain = fit(student_NK, teacher_NK, min_agreement=0.9)
+    assert result.threshold >= plain.threshold  # what the shortlist misses, the student may not
+
+
+def test_a_shortlist_that_misses_too_much_is_given_up() -> None:
+    student_NK, teacher_NK = dirichlet(0, 500), dirichlet(1, 500)
+    result = fit(student_NK, teacher_NK, shortlist=2)
+    assert result == fit(student_NK, teacher_NK)
+    assert result.shortlist is None

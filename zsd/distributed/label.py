@@ -1,32 +1,23 @@
-"""`zsd label`: a corpus and class names to soft labels, on every actor the cluster has.
-
-Legend: P pairs of the sample.
-"""
+"""`zsd label`: a corpus and class names to soft labels, on every actor the cluster has."""
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import replace
 from typing import Any
 
-from zsd.batching import IntArray, PairSet, pair_layout
-from zsd.bisection import without_bad
-from zsd.buckets import LengthSample
 from zsd.config import LabelConfig
 from zsd.console import say
 from zsd.corpus import IngestResult
 from zsd.distributed.cluster import connect, run_tasks
 from zsd.distributed.store_job import JobPlan, run_store_job
-from zsd.engines.select import BAD_SHARE
 from zsd.errors import OutputError
 from zsd.known_rows import Reused
-from zsd.labelling import LabelTask, sample_texts, sample_units
-from zsd.labels import LabelSet
 from zsd.output import job_file
 from zsd.reuse import REUSE, check_reusable, reuse_stores
 from zsd.shards import SOFT_LABELS, Store, read_json, store_root
 from zsd.storage import exists, join, resolve
-from zsd.teachers.nli import NLITeacher, absolute_checkpoint, load_teacher
+from zsd.teacher_plan import TeacherChoices, pair_lengths, plan_teacher
+from zsd.teachers.nli import absolute_checkpoint, load_teacher
 from zsd.units import Unit
 
 UNIT_PAIRS = 1024
@@ -34,10 +25,6 @@ UNIT_PAIRS = 1024
 
 UNIT_ROWS_LEAST = 64
 """Rows of a row group even with many labels."""
-
-
-LENGTH_ROWS = 2048
-"""Rows whose lengths the driver looks at, to choose bucket shapes for all actors."""
 
 
 def label(config: LabelConfig) -> dict[str, Any]:
@@ -49,7 +36,7 @@ def label(config: LabelConfig) -> dict[str, Any]:
     """
     labels = config.label_set()
     teacher = load_teacher(config.teacher, max_length=config.max_length, nli_classes=config.nli_classes)
-    _pair_lengths(teacher, ["probe"], labels, config.long_text)  # a hypothesis too long must leave nothing behind
+    pair_lengths(teacher, ["probe"], labels, config.long_text)  # a hypothesis too long must leave nothing behind
     identity = {
         "labels": labels.to_dict(),
         "temperature": config.temperature,
@@ -61,6 +48,16 @@ def label(config: LabelConfig) -> dict[str, Any]:
         "engine_asked": config.engine,
         "precision_asked": config.precision,
     }
+    choices = TeacherChoices(
+        checkpoint=absolute_checkpoint(config.teacher),
+        nli_classes=config.nli_classes,
+        max_length=config.max_length,
+        temperature=config.temperature,
+        engine=config.engine,
+        precision=config.precision,
+        min_agreement=config.min_agreement,
+        long_text=config.long_text,
+    )
     output = resolve(config.output).uri
     stores = _reusable(config, identity)
     identity |= {"reuse": stores} if stores else {}
@@ -73,36 +70,12 @@ def label(config: LabelConfig) -> dict[str, Any]:
         )
 
     def plan(units: list[Unit]) -> JobPlan:
-        sample = sample_units(units)
-        lengths_P, _ = without_bad(
-            sample_texts(join(output, "corpus"), sample, LENGTH_ROWS),
-            lambda texts: _pair_lengths(teacher, texts, labels, config.long_text),
-            share=BAD_SHARE,
-        )
-        lengths = LengthSample.of(
-            lengths_P,
-            max_length=teacher.max_length,
-            job_pairs=sum(unit.rows for unit in units) * len(labels.hypotheses),
-        )
-        task = LabelTask(
-            output=output,
-            labels=labels,
-            teacher=absolute_checkpoint(config.teacher),
-            nli_classes=config.nli_classes,
-            max_length=config.max_length,
-            temperature=config.temperature,
-            engine=config.engine,
-            precision=config.precision,
-            min_agreement=config.min_agreement,
-            long_text=config.long_text,
-            lengths=lengths,
-            sample=sample,
-            pairs=0,
-            run=uuid.uuid4().hex,
-        )
+        task = plan_teacher(teacher, labels, choices, output=output, units=units)
         return JobPlan(
-            make_worker=lambda rows: replace(task, pairs=rows * len(labels.hypotheses)),
-            facts={"buckets": list(lengths.buckets())},
+            make_worker=lambda rows: replace(
+                task, pairs=rows * len(labels.hypotheses), content_free=config.content_free
+            ),
+            facts={"buckets": list(task.lengths.buckets())},
         )
 
     return run_store_job(
@@ -146,20 +119,3 @@ def _taken(output: str) -> list[str]:
     if not (exists(join(output, REUSE)) and exists(job_file(output, "label"))):
         return []
     return list(read_json(job_file(output, "label")).get("reuse", []))
-
-
-def _pair_lengths(teacher: NLITeacher, texts: list[str], labels: LabelSet, long_text: str) -> IntArray:
-    """Tokens of every pair of some texts.
-
-    Raises:
-        TeacherError: the tokenizer cannot be batched pairwise, or a hypothesis does not fit.
-    """
-    pairs = PairSet.build(
-        teacher.tokenizer,
-        pair_layout(teacher.tokenizer),
-        texts,
-        labels.hypotheses,
-        max_length=teacher.max_length,
-        windows=long_text == "window",
-    )
-    return pairs.lengths
