@@ -92,7 +92,7 @@ def _run_store_job(
     """
     resolve_sources(config.data, output=config.output)  # a mistake there must leave nothing behind
     claim(config.output, job, identity)
-    ingest = _ingest(config, config.unit_rows or unit_rows)
+    ingest = ingest_corpus(config, config.unit_rows or unit_rows)
     reused = reuse(ingest) if reuse else Reused(shards=ingest.shards, rows=0, partly=0)
     if reuse:
         say(f"{job}: {reused.rows:,} rows are known from --reuse, of {reused.partly:,} more some classes are")
@@ -161,7 +161,13 @@ def _final_files(config: CorpusConfig, directory: str, shards: Sequence[Shard]) 
     return [files.get(part.name) or describe(part.name) for part in parts]
 
 
-def _ingest(config: CorpusConfig, unit_rows: int) -> IngestResult:
+def ingest_corpus(config: CorpusConfig, unit_rows: int) -> IngestResult:
+    """Read the user's files into ``OUTPUT/corpus``, here or as Ray tasks; done once, and remembered there.
+
+    Raises:
+        InputError: a source is wrong, no row can be used, or the output holds another corpus.
+    """
+
     def run(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterable[Any]:
         if sum(source.size for source in resolve_sources(config.data, output=config.output)) <= INGEST_HERE_BYTES:
             return map(function, items)

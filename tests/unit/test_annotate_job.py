@@ -1,0 +1,163 @@
+"""`zsd annotate` from end to end without Ray: a tiny teacher and linear students."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from tests import here
+from tests.unit.test_predict_job import NAMES, WORDS, without_ray
+from zsd.annotate_config import AnnotateConfig
+from zsd.config import DistillConfig, LabelConfig
+from zsd.distributed import annotate as annotate_module
+from zsd.distributed.annotate import annotate
+from zsd.distributed.label import label
+from zsd.errors import ConfigError
+from zsd.heldout import card_recipe, read_card
+from zsd.light_training import train_light
+from zsd.output import claim
+from zsd.shards import LOGITS, Store, matrix
+from zsd.students.folder import CARD
+from zsd.training_data import heldout_mask
+from zsd.training_plan import plan_training
+from zsd.verify import verify_store
+
+ROWS = 900
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rng = np.random.default_rng(1)
+    texts = list(dict.fromkeys(" ".join(rng.choice(WORDS, size=4)) for _ in range(ROWS + 200)))[:ROWS]
+    file = tmp_path_factory.mktemp("annotate") / "all.txt"
+    file.write_text("\n".join(texts))
+    return file
+
+
+def distill_here(config: DistillConfig, arguments: dict[str, Any]) -> None:
+    plan = plan_training(config, arguments)
+    claim(config.output, "distill", plan.identity)
+    for task in plan.tasks:
+        if not Path(task.target, CARD).exists():
+            train_light(task, write=lambda line: None)
+
+
+def install(monkeypatch: pytest.MonkeyPatch, **how: Any) -> None:
+    without_ray(monkeypatch, **how)
+    monkeypatch.setattr(annotate_module, "distill", distill_here)
+
+
+def config(corpus: Path, output: Path, teacher: str, **changes: Any) -> AnnotateConfig:
+    asked: dict[str, Any] = {
+        "data": (str(corpus),),
+        "output": str(output),
+        "label": NAMES,
+        "teacher": teacher,
+        "engine": "torch",
+        "student": "linear",
+        "calibrate": "batch",
+        "judging_rows": 100,
+        "first_rows": 60,
+        "min_agreement": 0.75,
+        "unit_rows": 128,
+    }
+    return AnnotateConfig(**(asked | changes))
+
+
+@pytest.fixture(scope="module")
+def annotated(
+    corpus: Path, teacher_of: Callable[..., str], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any]]:
+    output = tmp_path_factory.mktemp("annotated") / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        install(patch)
+        return output, annotate(config(corpus, output, teacher_of("bert")), {})
+
+
+def test_every_row_is_answered_once_and_the_pairs_add_up(annotated: tuple[Path, dict[str, Any]]) -> None:
+    output, manifest = annotated
+    assert verify_store(str(output)).problems == []
+    assert manifest["rows"] == ROWS == sum(manifest["answered_by"].values())
+    paid, labels = manifest["annotation"], len(NAMES)
+    last = paid["samples"][-1]
+    assert paid["sample_pairs"] == labels * last["rows"]  # a sample does not ask again what the one before it asked
+    asked_about = manifest["deferral"]["shortlist"] or labels
+    assert paid["deferred_pairs"] == asked_about * manifest["teacher_rows"]
+    assert paid["teacher_pairs"] == paid["sample_pairs"] + paid["deferred_pairs"]
+    assert paid["full_pass_pairs"] == labels * ROWS == paid["teacher_pairs"] + paid["pairs_saved"]
+    assert manifest["answered_by"]["teacher"] == last["rows"] + manifest["teacher_rows"]
+
+
+def test_the_threshold_is_fitted_on_rows_that_neither_trained_nor_decided_anything(
+    annotated: tuple[Path, dict[str, Any]],
+) -> None:
+    output, manifest = annotated
+    folder = output / "samples" / str(len(manifest["annotation"]["samples"]) - 1)
+    ids = Store(str(folder)).read(["id"])["id"].to_pylist()
+    fraction = read_card(folder / "student")["heldout"]["fraction"]
+    assert manifest["proof"] < fraction
+    assert manifest["deferral"]["heldout_rows"] == heldout_mask(ids, manifest["proof"]).sum()
+
+
+def test_the_answers_agree_with_the_full_pass_as_often_as_promised(
+    annotated: tuple[Path, dict[str, Any]],
+    corpus: Path,
+    teacher_of: Callable[..., str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    output, manifest = annotated
+    without_ray(monkeypatch)
+    asked = LabelConfig(
+        data=(str(corpus),), output=str(tmp_path), label=NAMES, teacher=teacher_of("bert"), engine="torch"
+    )
+    label(asked)
+    full = Store(str(tmp_path)).read(["id", *LOGITS]).sort_by("id")
+    folder = output / "samples" / str(len(manifest["annotation"]["samples"]) - 1)
+    recipe = card_recipe(read_card(folder / "student"))
+    assert recipe.method == "batch"
+    teacher_N = recipe.probs(*(matrix(full[name]) for name in LOGITS)).argmax(axis=1)
+    rows = pq.read_table(output / "predictions").sort_by("id")
+    same_N = matrix(rows["probs"]).argmax(axis=1) == teacher_N
+    by_teacher_N = np.array(rows["answered_by"].to_pylist()) == "teacher"
+    assert same_N.mean() >= 0.75
+    assert 0 < by_teacher_N.sum() < ROWS
+    if manifest["deferral"]["shortlist"] is None:
+        assert same_N[by_teacher_N].all()
+
+
+def test_a_finished_annotation_does_nothing_and_a_killed_one_goes_on(
+    annotated: tuple[Path, dict[str, Any]],
+    corpus: Path,
+    teacher_of: Callable[..., str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    output, manifest = annotated
+    for after in (1, 2):  # in the first sample, and further on
+        with monkeypatch.context() as patch:
+            install(patch, after=after)
+            with pytest.raises(here.Killed):
+                annotate(config(corpus, tmp_path / "out", teacher_of("bert")), {})
+    with monkeypatch.context() as patch:
+        install(patch)
+        resumed = annotate(config(corpus, tmp_path / "out", teacher_of("bert")), {})
+    assert resumed["annotation"] == manifest["annotation"]
+    one, other = (pq.read_table(out / "predictions").sort_by("id") for out in (output, tmp_path / "out"))
+    for column in ("id", "label", "answered_by"):
+        assert one[column].to_pylist() == other[column].to_pylist()
+    with monkeypatch.context() as patch:
+        install(patch, after=0)
+        assert annotate(config(corpus, output, teacher_of("bert")), {}) == manifest
+
+
+def test_what_annotate_refuses(corpus: Path, teacher_of: Callable[..., str], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="zsd annotate trains one kind of student"):
+        config(corpus, tmp_path, teacher_of("bert"), student=None, students=("linear", "static"))
+    with pytest.raises(ConfigError, match="too small to sample"):
+        annotate(config(corpus, tmp_path / "out", teacher_of("bert"), judging_rows=300), {})

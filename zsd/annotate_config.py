@@ -1,0 +1,35 @@
+"""What `zsd annotate` is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from zsd.config import LabelConfig
+from zsd.distill_config import TrainingChoices
+from zsd.engines.registry import ENGINE_NAMES, PRECISIONS
+from zsd.errors import ConfigError
+from zsd.options import option
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnotateConfig(LabelConfig, TrainingChoices):
+    """`zsd annotate`: the teacher's labels for a whole corpus from a sample of its pairs, a student and deferral."""
+
+    min_agreement: float = option("least share of the rows whose answer is to be the teacher's", 0.97)
+    alpha: float = option("probability that this promise is broken, over the choice of the judging rows", 0.1)
+    judging_rows: int | None = option(
+        "rows of the sample that only judge the student (default: as many as pay for themselves)", None
+    )
+    first_rows: int | None = option("rows that the first student is trained on (default: as many)", None)
+    growth: float = option("how many times as many the next student is trained on, as long as that pays", 2.0)
+    student_engine: str = option("what runs an encoder student", "torch", choices=ENGINE_NAMES)
+    student_precision: str = option("numbers it computes with", "fp32", choices=PRECISIONS)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._at_least(1, "judging_rows", "first_rows")
+        self._check(0 < self.min_agreement < 1, "min_agreement", f"{self.min_agreement}: it must be between 0 and 1")
+        self._check(0 < self.alpha < 1, "alpha", f"{self.alpha}: it must be between 0 and 1")
+        self._check(self.growth > 1, "growth", f"{self.growth}: it must be above 1")
+        if self.students:
+            raise ConfigError("--students: zsd annotate trains one kind of student: name it with --student")

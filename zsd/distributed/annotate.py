@@ -1,0 +1,186 @@
+"""`zsd annotate`: label a sample, distill, predict with deferral; the sample grows as long as that saves pairs.
+
+::
+
+    OUT/corpus/                    the canonical corpus
+    OUT/samples/rows-R.parquet     id, text: what the teacher sees in sample R; it holds the rows of the one before
+    OUT/samples/R/                 a store of zsd label with these rows, and the student distilled from it
+    OUT/samples/R.json             what its student is expected to save
+    OUT/deferral.json              the threshold of the last student
+    OUT/predictions/               all rows, answered; manifest.json says by whom and at what cost
+
+Every stage is a job of its own that can be killed and goes on where it stopped. A sample takes the logits of the one
+before it: no text goes through the teacher twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, fields
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from zsd import storage
+from zsd.annotate_config import AnnotateConfig
+from zsd.annotation import Plan, Sample, make_plan, next_trained, outlook, sample_mask
+from zsd.config import CorpusConfig, DistillConfig, LabelConfig, PredictConfig
+from zsd.console import say
+from zsd.corpus import IngestResult
+from zsd.distill_config import TrainingChoices
+from zsd.distributed.label import label
+from zsd.distributed.predict import DEFERRAL_UNIT_ROWS, ENGINE_AGREEMENT, predict
+from zsd.distributed.store_job import ingest_corpus
+from zsd.distributed.train import distill
+from zsd.heldout import heldout_rows, read_card
+from zsd.output import claim
+from zsd.shards import MANIFEST, Store, read_json, write_json
+from zsd.students import load_student
+from zsd.students.folder import student_directory
+from zsd.teachers.nli import absolute_checkpoint
+from zsd.training_data import heldout_mask
+
+SAMPLES = "samples"
+NOT_IDENTITY = {"data", "output", "labels", "label", "ray_address", "cpu_actors", "gpu_actors", "cpus_per_actor"}
+"""Options that do not make another job of it: the corpus and the class names are compared as what they hold."""
+
+
+def annotate(config: AnnotateConfig, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Give every row of a corpus the teacher's label, or a student's where that is as good; returns the manifest.
+
+    Args:
+        config: the corpus, the classes, and what agreement is asked for.
+        arguments: transformers `TrainingArguments` by name.
+
+    Raises:
+        InputError: see `label`, `distill` and `predict`.
+    """
+    labels = config.label_set()
+    asked = {one.name: getattr(config, one.name) for one in fields(config) if one.name not in NOT_IDENTITY}
+    identity = asked | {
+        "class_names": labels.to_dict(),
+        "teacher": absolute_checkpoint(config.teacher),
+        "training_arguments": arguments,
+    }
+    claim(config.output, "annotate", identity)
+    ingest = ingest_corpus(config, config.unit_rows or DEFERRAL_UNIT_ROWS)
+    plan = make_plan(
+        ingest.kept,
+        min_agreement=config.min_agreement,
+        alpha=config.alpha,
+        judging_rows=config.judging_rows,
+        first_rows=config.first_rows,
+    )
+    samples = [_sample(config, arguments, plan, ingest, 0, plan.first)]
+    while (trained := next_trained(samples, plan, config.growth)) is not None:
+        samples.append(_sample(config, arguments, plan, ingest, len(samples), trained))
+    last = _folder(config, len(samples) - 1)
+    manifest = predict(_predict_config(config, last, samples[-1].shortlist), proof=plan.proof)
+    summary = _summary(config, manifest, samples, hypotheses=len(labels.hypotheses))
+    if manifest.get("annotation") != summary:
+        manifest |= {"annotation": summary}
+        write_json(storage.join(config.output, MANIFEST), manifest)
+    return manifest
+
+
+def _folder(config: AnnotateConfig, number: int) -> str:
+    return storage.join(storage.resolve(config.output).uri, SAMPLES, str(number))
+
+
+def _sample(
+    config: AnnotateConfig, arguments: dict[str, Any], plan: Plan, ingest: IngestResult, number: int, trained: int
+) -> Sample:
+    """Label a sample, train its student, and look at the pilot rows."""
+    record, folder = f"{_folder(config, number)}.json", _folder(config, number)
+    if storage.exists(record):
+        return Sample(**read_json(record))
+    rows = storage.join(config.output, SAMPLES, f"rows-{number}.parquet")
+    if not storage.exists(rows):
+        storage.write_table_atomic(rows, pa.concat_tables(_sampled(config, plan, ingest, trained)))
+    before = (_folder(config, number - 1),) if number else ()
+    manifest = label(_label_config(config, rows, folder, before))
+    distill(_distill_config(config, folder, plan), arguments)
+    directory = student_directory(folder)
+    student = load_student(directory, engine=config.student_engine, precision=config.student_precision)
+    pilot = heldout_rows(Store(folder), read_card(directory), above=plan.proof)
+    promised = outlook(student.predict(pilot.texts), pilot.probs, multi_label=student.multi_label, risk=plan.risk)
+    sample = Sample(rows=manifest["rows"], trained=trained, **asdict(promised))
+    write_json(record, asdict(sample))
+    say(
+        f"annotate: sample {number}: {sample.rows:,} of {plan.corpus_rows:,} rows labelled by the teacher; the student "
+        f"agrees on {sample.agreement:.1%} of {len(pilot.texts):,} pilot rows and would defer {sample.deferred:.1%}: "
+        f"in all as many pairs as {sample.total(plan.corpus_rows):,.0f} rows have"
+    )
+    return sample
+
+
+def _sampled(config: AnnotateConfig, plan: Plan, ingest: IngestResult, trained: int) -> Iterator[pa.Table]:
+    """The rows of a sample: the held-out ones, and so many of the others."""
+    share = plan.trained_share(trained)
+    for shard in ingest.shards:
+        place = storage.resolve(storage.join(config.output, "corpus", shard.name))
+        with place.fs.open_input_file(place.path) as file:
+            for batch in pq.ParquetFile(file).iter_batches(columns=["id", "text"]):
+                ids = batch.column("id").to_pylist()
+                wanted_N = heldout_mask(ids, plan.heldout) | sample_mask(ids, share)
+                yield pa.Table.from_batches([batch]).filter(pa.array(wanted_N))
+
+
+def _label_config(config: AnnotateConfig, rows: str, folder: str, before: tuple[str, ...]) -> LabelConfig:
+    asked = {one.name: getattr(config, one.name) for one in fields(LabelConfig)}
+    return LabelConfig(
+        **asked
+        | {
+            "data": (rows,),
+            "output": folder,
+            "text_column": "text",
+            "id_column": "id",
+            "limit": None,
+            "unit_rows": None,
+            "min_agreement": ENGINE_AGREEMENT,
+            "reuse": (*before, *config.reuse),
+        }
+    )
+
+
+def _distill_config(config: AnnotateConfig, folder: str, plan: Plan) -> DistillConfig:
+    asked = {one.name: getattr(config, one.name) for one in fields(TrainingChoices)}
+    return DistillConfig(
+        **asked, soft_labels=folder, output=folder, heldout_fraction=plan.heldout, ray_address=config.ray_address
+    )
+
+
+def _predict_config(config: AnnotateConfig, folder: str, shortlist: int | None) -> PredictConfig:
+    asked = {one.name: getattr(config, one.name) for one in fields(CorpusConfig)}
+    return PredictConfig(
+        **asked,
+        model=folder,
+        soft_labels=folder,
+        engine=config.student_engine,
+        precision=config.student_precision,
+        defer_to="teacher",
+        min_agreement=config.min_agreement,
+        alpha=config.alpha,
+        teacher_engine=config.engine,
+        shortlist=shortlist,
+    )
+
+
+def _summary(
+    config: AnnotateConfig, manifest: dict[str, Any], samples: list[Sample], *, hypotheses: int
+) -> dict[str, Any]:
+    """What was paid, and what labelling every row would have cost."""
+    sampled = sum(int(Store(_folder(config, number)).manifest["pairs"]) for number in range(len(samples)))
+    full, paid = manifest["rows"] * hypotheses, sampled + manifest["teacher_pairs"]
+    return {
+        "samples": [asdict(sample) for sample in samples],
+        "sample_pairs": sampled,
+        "deferred_pairs": manifest["teacher_pairs"],
+        "teacher_pairs": paid,
+        "full_pass_pairs": full,
+        "pairs_saved": full - paid,
+        "times_fewer": round(full / max(1, paid), 2),
+        "agreement_bound": manifest["deferral"]["agreement_bound"],
+        "alpha": config.alpha,
+    }
