@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import zsd
+from zsd.annotate_config import AnnotateConfig
 from zsd.compile_config import CompileConfig
 from zsd.config import (
     BenchmarkConfig,
@@ -76,6 +77,9 @@ def build_parser() -> Parser:
     _add(commands, "distill", DistillConfig, _distill, "a small student from soft labels")
     _add(commands, "evaluate", EvaluateConfig, _evaluate, "a student against gold labels")
     _add(commands, "predict", PredictConfig, _predict, "a corpus through a student")
+    _add(
+        commands, "annotate", AnnotateConfig, _annotate, "the teacher's labels for a corpus, from a sample of its pairs"
+    )
     _add(commands, "benchmark", BenchmarkConfig, _benchmark, "what was gained: speed, quality, memory, as a report")
     _add(commands, "compile", CompileConfig, _compile, "a sparse or int8 form of an NLI teacher, with its card")
     about = "is a store what its manifest says?"
@@ -94,7 +98,7 @@ def build_parser() -> Parser:
 
 
 def _add(commands: Any, name: str, config: type[Options], run: Command, about: str) -> None:
-    takes_training = name in ("run", "distill")
+    takes_training = name in ("run", "distill", "annotate")
     more = (
         "Every flag of transformers TrainingArguments is taken too (--learning_rate 3e-5)." if takes_training else None
     )
@@ -202,8 +206,36 @@ def _predict(options: argparse.Namespace, rest: list[str]) -> int:
     with _figures(options.json) as report:
         manifest = predict(config)
         report(manifest)
-    say(f"predict: {manifest['rows']:,} rows, {manifest['rows_per_second']:,} rows/s")
+    say(f"predict: {manifest['rows']:,} rows, {manifest['rows_per_second']:,} rows/s{_answered_by(manifest)}")
     return 0
+
+
+def _annotate(options: argparse.Namespace, rest: list[str]) -> int:
+    config = _config(options, AnnotateConfig, "annotate")
+    arguments = _training(options, rest)
+    from zsd.distributed.annotate import annotate
+
+    with _figures(options.json) as report:
+        manifest = annotate(config, arguments)
+        report(manifest)
+    paid = manifest["annotation"]
+    say(
+        f"annotate: {manifest['rows']:,} rows for {paid['teacher_pairs']:,} teacher pairs, {paid['times_fewer']} times "
+        f"fewer than the full pass; agreement with it at least {paid['agreement_bound']:.1%} (confidence "
+        f"{1 - paid['alpha']:.0%}){_answered_by(manifest)}"
+    )
+    return 0
+
+
+def _answered_by(manifest: dict[str, Any]) -> str:
+    """Who answered, of a job with deferral."""
+    if "deferral" not in manifest:
+        return ""
+    by, asked = manifest["answered_by"], manifest["teacher_rows"]
+    return (
+        f"; {by['student']:,} answered by the student, {by['teacher']:,} by the teacher ({asked:,} of them asked now, "
+        f"{manifest['teacher_pairs']:,} pairs)"
+    )
 
 
 def _benchmark(options: argparse.Namespace, rest: list[str]) -> int:

@@ -18,6 +18,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from zsd.annotate_config import AnnotateConfig
 from zsd.compile_config import CompileConfig
 from zsd.config import (
     BenchmarkConfig,
@@ -36,6 +37,7 @@ TABLES: dict[str, type[Options]] = {
     "distill": DistillConfig,
     "evaluate": EvaluateConfig,
     "predict": PredictConfig,
+    "annotate": AnnotateConfig,
     "benchmark": BenchmarkConfig,
     "compile": CompileConfig,
 }
@@ -44,6 +46,7 @@ FROM_OUTPUT = {
     "distill": ("output", "soft_labels"),
     "evaluate": ("model",),
     "predict": ("model",),
+    "annotate": ("output",),
     "benchmark": ("output", "model"),
     "compile": (),
 }
