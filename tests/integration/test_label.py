@@ -36,11 +36,12 @@ def test_ray_gives_what_the_bare_engine_gives(labelled: Path, sample_texts: list
     assert sorted(rows["text"].to_pylist()) == sorted(sample_texts[:160])
     teacher = load_teacher("bundled")
     scorer = Scorer(teacher, load_engine("torch", teacher, Placement(threads=2)), LabelSet(names=NAMES))
-    scores = scorer.score(rows["text"].to_pylist())
-    np.testing.assert_allclose(matrix(rows["entailment"]), scores.entailment, atol=1e-4)
-    np.testing.assert_allclose(matrix(rows["contradiction"]), scores.contradiction, atol=1e-4)
+    some = rows.take(np.arange(0, 160, 4))
+    scores = scorer.score(some["text"].to_pylist())
+    np.testing.assert_allclose(matrix(some["entailment"]), scores.entailment, atol=1e-4)
+    np.testing.assert_allclose(matrix(some["contradiction"]), scores.contradiction, atol=1e-4)
     expected = soft_labels(scores.entailment, scores.contradiction, multi_label=False)
-    np.testing.assert_allclose(matrix(rows["probs"]), expected, atol=1e-4)
+    np.testing.assert_allclose(matrix(some["probs"]), expected, atol=1e-4)
     np.testing.assert_allclose(rows["score"].to_numpy(), matrix(rows["probs"]).max(axis=1))
     assert rows["label"].to_pylist() == [NAMES[k] for k in matrix(rows["probs"]).argmax(axis=1)]
 

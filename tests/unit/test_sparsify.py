@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from tests.families import LINES
 from zsd.compile import finetune
-from zsd.compile.nli_pairs import Pair, TokenizedPairs, cross_pairs, read_pairs
+from zsd.compile.nli_pairs import TokenizedPairs, cross_pairs
 from zsd.compile.prune import apply_masks, encoder_linears, magnitude_masks
 from zsd.compile.sparsify import JOB, METHODS, STATE, SparsityReport, sparsify
 from zsd.errors import ConfigError, CorpusError, OutputError, StoreError
@@ -23,7 +22,6 @@ from zsd.teachers.weights import load_weights
 PAIRS = cross_pairs(
     [f"{line} {n}" for line in LINES for n in range(4)], ["It is sport.", "It is not."], most=40, seed=0
 )
-SHARED = Path(__file__).parents[3] / "shared" / "data"
 
 
 class KilledError(Exception):
@@ -209,14 +207,3 @@ def test_the_output_of_another_pruning_is_refused(
     state.write_bytes(state.read_bytes()[:1000])
     with pytest.raises(StoreError, match="is damaged"):
         sparsify(teacher, PAIRS, tmp_path / "half", sparsity=0.5, steps=9)
-
-
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared corpora do not lie beside this checkout")
-def test_the_pairs_the_bundled_sparse_teacher_was_made_on_hold_no_test_text_of_ag_news() -> None:
-    def plain(text: str) -> str:
-        return "".join(text.lower().split())
-
-    pairs: list[Pair] = read_pairs(SHARED / "nli_pairs" / "pairs.parquet")
-    premises = {plain(premise)[:60] for premise, _ in pairs}
-    tests = pq.read_table(SHARED / "agnews" / "test.parquet").column("text").to_pylist()
-    assert not [text for text in tests if plain(text)[:60] in premises]
