@@ -86,8 +86,8 @@ def lines(
 
 
 def good(n: int, dice: random.Random) -> bytes:
-    """A row that no other number has; one in 500 is odd, one in 100,000 a megabyte long."""
-    if n % 100_000 == 99_999:
+    """A row that no other number has; one in 500 is odd, one in 100,000 (the first 10,000 have one) a megabyte long."""
+    if n % 100_000 == 9_999:
         return json.dumps({"text": f"{n} {MEGABYTE}"[:1_000_000]}).encode()
     if n % 500 == 499:
         return GOOD_ODDITIES[n // 500 % len(GOOD_ODDITIES)](n)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 
 import ray
 
+from zsd.console import say
 from zsd.engines.base import Placement
 from zsd.errors import ConfigError, EngineError, ZsdError
 from zsd.machine import available_cpus
@@ -24,6 +26,9 @@ logical. Without it a GPU actor that finds no CUDA device is an error."""
 
 MOST_TRAIN_THREADS = 8
 """Processor threads of a training worker at most."""
+
+NO_CPU_SECONDS = 30.0
+"""Seconds after which a line says that a cluster without any node for work is waited for."""
 
 JOB_VARIABLES = (LOGICAL_GPUS, "ZSD_CACHE", "HF_HUB_OFFLINE", "HF_HOME")
 
@@ -43,6 +48,7 @@ def connect(address: str | None) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     variables = {name: os.environ[name] for name in JOB_VARIABLES if name in os.environ}
     variables |= {"TOKENIZERS_PARALLELISM": "false", "NM_DISABLE_ANALYTICS": "True"}
+    variables = {name: value for name, value in variables.items() if name not in _submitted_variables()}
     address = address or os.environ.get("RAY_ADDRESS")
     local: dict[str, Any] = {} if address else {"include_dashboard": False, "num_cpus": available_cpus()}
     with warnings.catch_warnings():
@@ -65,6 +71,12 @@ def connect(address: str | None) -> None:
             ) from None
     logging.getLogger("ray").setLevel(logging.ERROR)
     _silence_raylet()
+
+
+def _submitted_variables() -> frozenset[str]:
+    """Environment variables that the job was submitted with: its workers have them, and Ray refuses to hear twice."""
+    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
+    return frozenset((job.get("runtime_env") or {}).get("env_vars") or ())
 
 
 def _silence_raylet() -> None:
@@ -220,8 +232,12 @@ def run_tasks(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]
         return function(item)
 
     task = ray.remote(call)
+    results = [task.remote(item) for item in items]
+    while results and not ray.wait(results, num_returns=1, timeout=NO_CPU_SECONDS)[0]:
+        if ray.cluster_resources().get("CPU", 0) < 1:
+            say("the cluster has no CPU yet: waiting for its autoscaler, or for somebody, to add a node")
     try:
-        return list(ray.get([task.remote(item) for item in items]))
+        return list(ray.get(results))
     except ray.exceptions.RayTaskError as error:
         raise own_error(error) from None
 
