@@ -29,7 +29,7 @@ _SHELL = re.compile(r"\s*(?:&&|\|\||[;|])\s*")
 def commands(text: str) -> Iterator[list[str]]:
     """The commands in a script, a manifest, a Dockerfile or a Markdown text, also those in its comments."""
     for line in text.replace("\\\n", " ").splitlines():
-        bare = re.sub(r"^\s*(?:#|-|\w+:|>)?\s*", "", line)
+        bare = re.sub(r"^\s*(?:#|-|\w+:|>)?\s*(?:.*Run with:\s+)?", "", line)
         for part in _SHELL.split(bare):
             if _STARTS.match(part):
                 words = shlex.split(re.sub(r"\s+#\s.*|\s+>\S*.*|\s+2>.*", "", part))

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import zsd
+from zsd.ablation_config import AblationConfig
 from zsd.annotate_config import AnnotateConfig
 from zsd.compile_config import CompileConfig
 from zsd.config import (
@@ -29,11 +30,19 @@ from zsd.config import (
     RunConfig,
 )
 from zsd.console import report_error, say
-from zsd.errors import ConfigError, OutputError, ZsdError
-from zsd.job_file import TRAINING, job_options, read_job_file, run_options
+from zsd.errors import ConfigError, GateError, OutputError, ZsdError
+from zsd.job_file import TRAINING, job_options, nightly_options, read_job_file, run_options
+from zsd.nightly_config import NightlyConfig, RollbackConfig
 from zsd.options import Options, flag, make, nearest, value_type
+from zsd.push_config import PushConfig
+from zsd.serve_config import ServeConfig
 
 Command = Callable[[argparse.Namespace, list[str]], int]
+NIGHTLY_ABOUT = (
+    "label new rows, distill, and put the student into production if it passes the gate (exit code 3: it did not; 4: "
+    "another run holds the lock)"
+)
+REPORT_HELP = "when done, show what each correction of the labels does to class balance and confidence"
 JSON_HELP = "also write the figures to this file (- for standard output, and nothing else there)"
 
 
@@ -50,7 +59,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code (0 done, 2 wrong input, 1 anything else)."""
+    """Run one command; returns its exit code (0 done, 2 wrong input, others: `zsd.errors`, 1 anything else)."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         options, rest = build_parser().parse_known_args(argv)
@@ -74,6 +83,9 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add(commands, "run", RunConfig, _run, "label, distill and benchmark; with no arguments, the bundled example")
     _add(commands, "label", LabelConfig, _label, "soft labels for a corpus, from class names and an NLI teacher")
+    label = commands.choices["label"]
+    label.add_argument("--report", action="store_true", help=REPORT_HELP)
+    label.get_default("flags").append("--report")
     _add(commands, "distill", DistillConfig, _distill, "a small student from soft labels")
     _add(commands, "evaluate", EvaluateConfig, _evaluate, "a student against gold labels")
     _add(commands, "predict", PredictConfig, _predict, "a corpus through a student")
@@ -82,6 +94,11 @@ def build_parser() -> Parser:
     )
     _add(commands, "benchmark", BenchmarkConfig, _benchmark, "what was gained: speed, quality, memory, as a report")
     _add(commands, "compile", CompileConfig, _compile, "a sparse or int8 form of an NLI teacher, with its card")
+    _add(commands, "nightly", NightlyConfig, _nightly, NIGHTLY_ABOUT)
+    _add(commands, "rollback", RollbackConfig, _rollback, "an earlier student back into production")
+    _add(commands, "push", PushConfig, _push, "a student, with a model card, to the hub, a directory or a store")
+    _add(commands, "serve", ServeConfig, _serve, "a student behind HTTP, to try it out")
+    _add(commands, "ablation", AblationConfig, _ablation, "what each step of the training brings, on gold labels")
     about = "is a store what its manifest says?"
     verify = commands.add_parser("verify", help=about, description=about)
     verify.add_argument("store", metavar="DIR", help="output directory of zsd label or zsd predict")
@@ -98,7 +115,7 @@ def build_parser() -> Parser:
 
 
 def _add(commands: Any, name: str, config: type[Options], run: Command, about: str) -> None:
-    takes_training = name in ("run", "distill", "annotate")
+    takes_training = name in ("run", "distill", "annotate", "nightly", "ablation")
     more = (
         "Every flag of transformers TrainingArguments is taken too (--learning_rate 3e-5)." if takes_training else None
     )
@@ -170,12 +187,19 @@ def _label(options: argparse.Namespace, rest: list[str]) -> int:
 
     with _figures(options.json) as report:
         manifest = label(config)
-        report(manifest)
+        figures = _label_report(config.output) if options.report else {}
+        report({**manifest, **figures})
     say(
         f"label: {manifest['rows']:,} rows, {manifest['pairs']:,} pairs, {manifest['rows_per_second']:,} rows/s with "
         f"{manifest['engine']}; {manifest['rejected']:,} rejected, {manifest['duplicates']:,} duplicates"
     )
     return 0
+
+
+def _label_report(output: str) -> dict[str, Any]:
+    from zsd.label_report import label_report
+
+    return {"corrections": label_report(output)}
 
 
 def _distill(options: argparse.Namespace, rest: list[str]) -> int:
@@ -185,6 +209,16 @@ def _distill(options: argparse.Namespace, rest: list[str]) -> int:
 
     with _figures(options.json) as report:
         report(distill(config, arguments))
+    return 0
+
+
+def _ablation(options: argparse.Namespace, rest: list[str]) -> int:
+    config = _config(options, AblationConfig, "ablation")
+    arguments = _training(options, rest)
+    from zsd.distributed.ablation import ablation
+
+    with _figures(options.json) as report:
+        report(ablation(config, arguments))
     return 0
 
 
@@ -249,18 +283,71 @@ def _benchmark(options: argparse.Namespace, rest: list[str]) -> int:
 
 def _compile(options: argparse.Namespace, rest: list[str]) -> int:
     config = _config(options, CompileConfig, "compile")
-    from zsd.compile.job import compile_teacher
+    if config.student is None:
+        from zsd.compile.job import compile_teacher as compile_model
+    else:
+        from zsd.students.compile_job import compile_student as compile_model
 
     with _figures(options.json) as report:
-        report(compile_teacher(config))
+        report(compile_model(config))
+    return 0
+
+
+def _nightly(options: argparse.Namespace, rest: list[str]) -> int:
+    config = _merged(options, NightlyConfig, nightly_options(options.job))
+    arguments = _training(options, rest)
+    from zsd.distributed.nightly import REFUSED, nightly
+
+    with _figures(options.json) as report:
+        result = nightly(config, arguments)
+        report(result)
+    if result["decision"] == REFUSED:
+        raise GateError(f"night {result['night']} is refused: {result['reason']}")
+    return 0
+
+
+def _rollback(options: argparse.Namespace, rest: list[str]) -> int:
+    config = _config(options, RollbackConfig, "rollback")
+    from zsd.rollback import rollback
+
+    with _figures(options.json) as report:
+        report(rollback(config))
+    return 0
+
+
+def _push(options: argparse.Namespace, rest: list[str]) -> int:
+    config = _config(options, PushConfig, "push")
+    from zsd.push import push
+
+    with _figures(options.json) as report:
+        report(push(config))
+    return 0
+
+
+def _serve(options: argparse.Namespace, rest: list[str]) -> int:
+    config = _config(options, ServeConfig, "serve")
+    with _figures(options.json) as report:
+        if config.check:
+            from zsd.serving import check_server
+
+            found = check_server(config.url)
+            print(f"{config.url}: ok: {found['kind']} student, {len(found['labels'])} classes")
+            report(found)
+            return 0
+        try:
+            from zsd.distributed.serve import run_server
+        except ModuleNotFoundError as error:
+            raise ConfigError(f"zsd serve needs {error.name}: install it with pip install 'zsd[serve]'") from None
+        run_server(config)
     return 0
 
 
 def _verify(options: argparse.Namespace, rest: list[str]) -> int:
-    from zsd.verify import repair_store, summary, verify_store
+    from zsd.unfinished import verify
+    from zsd.verify import repair_store, summary
 
     with _figures(options.json) as report:
-        result = verify_store(options.store)
+        result = verify(options.store)
         print(summary(result))
         again = repair_store(result) if options.repair else []
         report({**result.to_dict(), "repaired": again})

@@ -18,6 +18,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from zsd.ablation_config import AblationConfig
 from zsd.annotate_config import AnnotateConfig
 from zsd.compile_config import CompileConfig
 from zsd.config import (
@@ -29,7 +30,10 @@ from zsd.config import (
     RunConfig,
 )
 from zsd.errors import ConfigError
+from zsd.nightly_config import NightlyConfig, RollbackConfig
 from zsd.options import Options, nearest
+from zsd.push_config import PushConfig
+from zsd.serve_config import ServeConfig
 
 TRAINING = "training"
 TABLES: dict[str, type[Options]] = {
@@ -40,6 +44,11 @@ TABLES: dict[str, type[Options]] = {
     "annotate": AnnotateConfig,
     "benchmark": BenchmarkConfig,
     "compile": CompileConfig,
+    "ablation": AblationConfig,
+    "nightly": NightlyConfig,
+    "rollback": RollbackConfig,
+    "push": PushConfig,
+    "serve": ServeConfig,
 }
 FROM_OUTPUT = {
     "label": ("output",),
@@ -49,6 +58,11 @@ FROM_OUTPUT = {
     "annotate": ("output",),
     "benchmark": ("output", "model"),
     "compile": (),
+    "ablation": ("soft_labels",),
+    "nightly": ("output",),
+    "rollback": (),
+    "push": ("model",),
+    "serve": ("model",),
 }
 """Options that are the ``output`` at the top where their table does not say otherwise."""
 IN_RUN = {("benchmark", "data"): "test", ("benchmark", "label_column"): "label_column"}
@@ -102,4 +116,20 @@ def run_options(content: Mapping[str, Any]) -> dict[str, Any]:
                 hint = "give output at the top" if key in FROM_OUTPUT[table] else f"or run zsd {table} by itself"
                 raise ConfigError(f"zsd run does not take [{table}] {key}: remove it, {hint}")
             merged[IN_RUN.get((table, key), key)] = value
+    return merged
+
+
+def nightly_options(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What a job file says about `zsd nightly`: how to label and distill, and its own table, as one mapping.
+
+    Raises:
+        ConfigError: a table holds a key that `zsd nightly` decides itself: it must not be lost without a word.
+    """
+    names = {one.name for one in fields(NightlyConfig)}
+    merged: dict[str, Any] = {"output": content["output"]} if "output" in content else {}
+    for table in ("label", "distill", "nightly"):
+        for key, value in content.get(table, {}).items():
+            if key not in names or (key == "output" and table != "nightly"):
+                raise ConfigError(f"zsd nightly does not take [{table}] {key}: remove it, or give it in [nightly]")
+            merged[key] = value
     return merged

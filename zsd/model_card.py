@@ -89,9 +89,12 @@ def plain(value: object) -> str:
 
 
 def portable(value: Any) -> Any:
-    """A JSON value without the paths of this machine: of an absolute path only its last part is left."""
+    """A JSON value without the paths of this machine: of an absolute path only its last part is left.
+
+    Names of classes are left alone, whatever they look like.
+    """
     if isinstance(value, dict):
-        return {key: portable(one) for key, one in value.items()}
+        return {key: one if key == "labels" else portable(one) for key, one in value.items()}
     if isinstance(value, list):
         return [portable(one) for one in value]
     if isinstance(value, str) and _LOCAL_PATH.match(value):

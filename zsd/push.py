@@ -27,8 +27,8 @@ from zsd.teachers.nli import checkpoint_fingerprint
 README = "README.md"
 SUFFIXES = {"": {".safetensors", ".json", ".txt", ".model"}, "onnx": {".onnx"}, "openvino": {".xml", ".bin"}}
 """What is pushed of a student, by folder."""
-UNTOUCHED = frozenset({"tokenizer.json", "vocabulary.json", "vocab.json"})
-"""JSON files of terms, in which nothing is a path."""
+SOURCE_KEYS = ("_name_or_path", "name_or_path")
+"""Keys under which transformers notes where a configuration or a tokenizer was loaded from."""
 
 
 def push(config: PushConfig) -> dict[str, Any]:
@@ -88,11 +88,11 @@ def _gather(source: storage.Location, names: list[str], scratch: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         with source.fs.open_input_stream(source.join(name).path) as stream, target.open("wb") as file:
             shutil.copyfileobj(stream, file)
-        if target.suffix == ".json" and name not in UNTOUCHED:
+        if name in (CARD, CONFIG, "tokenizer_config.json"):
             content = json.loads(target.read_text(encoding="utf-8"))
-            if portable(content) != content:
-                text = json.dumps(portable(content), indent=2, ensure_ascii=False)
-                target.write_text(f"{text}\n", encoding="utf-8")
+            kept = portable(content) if name == CARD else {k: v for k, v in content.items() if k not in SOURCE_KEYS}
+            if kept != content:
+                target.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _card(config: PushConfig, source: storage.Location) -> str:
@@ -143,8 +143,9 @@ def _to_storage(scratch: Path, to: str, names: list[str]) -> str:
     try:
         there = {info.base_name for info in storage.infos(place)}
         if CARD in there and storage.read_bytes(target) == (scratch / CARD).read_bytes():
-            say(f"push: {place.uri}: is there already, written again")
-        elif CARD in there or there - {name.partition("/")[0] for name in names}:
+            say(f"push: {place.uri}: this student is there already, nothing to do")
+            return place.uri
+        if CARD in there or there - {name.partition("/")[0] for name in names}:
             raise OutputError(f"{to}: is not empty: nothing is overwritten, name a new directory with --to")
         for name in names:
             _copy(scratch / name, place.join(name))

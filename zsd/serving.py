@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from zsd.corpus.normalize import normalize_text
-from zsd.errors import EngineError, InputError
+from zsd.errors import EngineError
 from zsd.evaluation import DECISION
 from zsd.students.base import FloatArray, Student
 
@@ -31,7 +31,7 @@ MOST_BYTES = 8_000_000
 """Of the body of a request."""
 
 
-class RequestError(InputError):
+class RequestError(ValueError):
     """A request is not one that the server takes.
 
     Args:

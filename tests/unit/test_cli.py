@@ -19,11 +19,11 @@ CORPUS = {"--data", "--output", "--text-column", "--id-column", "--limit", "--cp
 LABEL = CORPUS | {
     *("--labels", "--label", "--template", "--multi-label", "--no-multi-label", "--temperature", "--teacher"),
     *("--nli-classes", "--max-length", "--long-text", "--engine", "--precision", "--min-agreement"),
-    *("--reuse", "--reuse-other"),
+    *("--reuse", "--reuse-other", "--content-free", "--no-content-free"),
 }
 FLAGS = {
     "run": LABEL | {"--student", "--num-workers", "--test", "--label-column"},
-    "label": LABEL,
+    "label": LABEL | {"--report"},
     "distill": {
         *("--soft-labels", "--output", "--student", "--num-workers", "--heldout-fraction", "--ray-address"),
         *("--freeze-embeddings", "--no-freeze-embeddings"),
@@ -35,6 +35,21 @@ FLAGS = {
         *("--label-column", "--limit", "--speed-rows", "--rounds", "--engines", "--ray-overhead", "--no-ray-overhead"),
         *("--ray-address", "--round-seconds", "--compiled", "--min-agreement"),
         *("--old-recipe", "--no-old-recipe"),
+    },
+    "nightly": LABEL
+    | {
+        *("--student", "--students", "--num-workers", "--min-workers", "--calibrate", "--weight", "--balance"),
+        *("--hard-labels", "--rounds", "--patience", "--gold", "--gold-text-column", "--gold-label-column"),
+        *("--gold-weight", "--freeze-embeddings", "--no-freeze-embeddings", "--heldout-fraction"),
+        *("--registry", "--night", "--test", "--label-column", "--from-scratch", "--no-from-scratch"),
+        *("--max-regression", "--min-score", "--class-floor", "--max-class-drop", "--class-rows", "--max-ece"),
+        *("--max-ece-rise", "--max-balance-drift", "--keep", "--lock-expiry", "--mlflow"),
+    },
+    "rollback": {"--registry", "--to", "--lock-expiry"},
+    "push": {"--model", "--to", "--title", "--license", "--private", "--no-private"},
+    "serve": {
+        *("--model", "--check", "--no-check", "--host", "--port", "--replicas", "--cpus-per-replica", "--gpu"),
+        *("--no-gpu", "--engine", "--precision", "--max-batch", "--batch-wait", "--max-texts", "--ray-address"),
     },
 }
 """The command line is a contract: taking a flag away breaks those who use it."""

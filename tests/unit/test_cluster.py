@@ -1,9 +1,11 @@
 """How many actors and workers fit: nodes as Ray reports them, no cluster needed."""
 
+import json
+
 import pytest
 import ray
 
-from zsd.distributed.cluster import pool_size, train_resources
+from zsd.distributed.cluster import _submitted_variables, pool_size, train_resources
 from zsd.errors import ConfigError
 
 
@@ -61,3 +63,11 @@ def test_nothing_is_guessed_where_there_is_no_node_yet(monkeypatch: pytest.Monke
     nodes(monkeypatch, (0, 0))
     with pytest.raises(ConfigError, match="no node of the cluster has a CPU yet"):
         pool_size(cpu_actors=None, gpu_actors=None, cpus_per_actor=None, units=100, may_grow=True)
+
+
+def test_what_a_job_was_submitted_with_is_not_told_to_ray_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR", raising=False)
+    assert _submitted_variables() == frozenset()
+    for runtime, names in (({"env_vars": {"ZSD_CACHE": "/c"}}, {"ZSD_CACHE"}), ({}, set()), (None, set())):
+        monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps({"runtime_env": runtime, "metadata": {}}))
+        assert _submitted_variables() == names

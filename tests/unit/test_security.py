@@ -15,7 +15,7 @@ import torch
 
 from tests.families import tiny_checkpoint
 from zsd import storage
-from zsd.errors import StoreError, StudentError, TeacherError
+from zsd.errors import EngineError, StoreError, StudentError, TeacherError
 from zsd.shards import Store
 from zsd.students import load_student
 from zsd.students.checkpoint import from_pretrained
@@ -145,3 +145,20 @@ def test_a_hostile_manifest_reads_nothing_outside(tmp_path: Path, change: str) -
         list(Store(str(output)).tables())
     if change == "part":
         assert any("missing" in problem for problem in verify_store(str(output)).problems)
+
+
+def test_a_compiled_model_reads_no_other_file(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    from zsd.engines.deepsparse import _write_static
+
+    (tmp_path / "secret").write_bytes(b"\0" * 8)
+    weight = onnx.TensorProto(name="w", data_type=onnx.TensorProto.FLOAT, dims=[2])
+    weight.data_location = onnx.TensorProto.EXTERNAL
+    weight.external_data.add(key="location", value="../secret")
+    shape = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["rows", "length"])
+    graph = onnx.helper.make_graph([], "hostile", [shape], [shape], [weight])
+    file = tmp_path / "teacher" / "int8.onnx"
+    file.parent.mkdir()
+    file.write_bytes(onnx.helper.make_model(graph).SerializeToString())
+    with pytest.raises(EngineError, match="other files"):
+        _write_static(file, tmp_path / "copy.onnx", 1, 8)

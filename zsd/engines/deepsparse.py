@@ -109,10 +109,15 @@ def _write_static(source: Path, file: Path, rows: int, length: int) -> list[str]
     """Copy a model, its inputs now [rows, length]; returns their names in the graph's own order.
 
     The engine's own ``input_shapes`` would write the shape into the source, under the eyes of whoever else reads it.
+
+    Raises:
+        EngineError: the model keeps weights in other files: their names could be those of any file of this machine.
     """
     import onnx
 
-    model = onnx.load(str(source))
+    model = onnx.load(str(source), load_external_data=False)
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+        raise EngineError(f"{source}: keeps weights in other files: DeepSparse runs models of one file")
     for value in model.graph.input:
         for axis, size in zip(value.type.tensor_type.shape.dim, (rows, length), strict=True):
             axis.dim_value = size
