@@ -46,35 +46,45 @@ def fit_recipe(
     """
     if method not in METHODS:
         raise ConfigError(f"prior correction {method!r} is not known: use {', '.join(METHODS)}")
-    manifest = store.manifest
-    multi_label, names = bool(manifest["labels"]["multi_label"]), list(manifest["labels"]["names"])
-    if method == "batch" and multi_label:
+    recipe = plain_recipe(store, method, temperature)
+    if method == "batch" and recipe.multi_label:
         raise ConfigError("batch calibration is for classes of which each row has one: use information or none")
-    recipe = Recipe(method=method, multi_label=multi_label, temperature=temperature or float(manifest["temperature"]))
-    if method == "none":
-        bias_K: Doubles = np.zeros(len(names))
-    else:
-        bias_K, recipe = _unsupervised(store, recipe, names)
-    if gold:
-        rows = gold_logits(store, gold)
-        recipe = replace(recipe, facts={**recipe.facts, "gold_rows": len(rows)})
-        if len(rows):
-            bias_K, fitted = fit_gold(
-                rows,
-                bias_K,
-                multi_label=multi_label,
-                move_bias=method in ("auto", "information"),
-                temperature=temperature,
-            )
-            recipe = replace(recipe, temperature=fitted)
+    if method != "none":
+        recipe = unsupervised(store, sample_logits(store), recipe)
+    if not gold:
+        return recipe
+    rows = gold_logits(store, gold)
+    recipe = replace(recipe, facts={**recipe.facts, "gold_rows": len(rows)})
+    if not len(rows):
+        return recipe
+    bias_K, fitted = fit_gold(
+        rows,
+        recipe.bias(rows.targets.shape[1]),
+        multi_label=recipe.multi_label,
+        move_bias=method in ("auto", "information"),
+        temperature=temperature,
+    )
+    recipe = replace(recipe, temperature=fitted)
     return recipe.with_bias(bias_K) if bias_K.any() else recipe
 
 
-def _unsupervised(store: Store, asked: Recipe, names: list[str]) -> tuple[Doubles, Recipe]:
-    """The bias without gold rows, and the recipe that says which method it is of and why."""
-    sample = sample_logits(store)
+def plain_recipe(store: Store, method: str = "none", temperature: float | None = None) -> Recipe:
+    """The recipe of a store before anything is fitted: its mode, and its temperature where none is given."""
+    return Recipe(
+        method=method,
+        multi_label=bool(store.manifest["labels"]["multi_label"]),
+        temperature=temperature or float(store.manifest["temperature"]),
+    )
+
+
+def unsupervised(store: Store, sample: LogitSample, asked: Recipe) -> Recipe:
+    """A recipe whose bias comes from unlabelled rows, and which says why; for ``auto``, which method it became.
+
+    Raises:
+        ConfigError: contextual calibration of a store without content-free texts.
+    """
+    names = list(store.manifest["labels"]["names"])
     bias_K, evidence = _information(sample, asked.multi_label)
-    facts: dict[str, Any] = {"evidence": _told(evidence, names)}
     method = asked.method
     if method == "batch":
         bias_K = batch_bias(sample.entailment) if len(sample) else np.zeros(len(names))
@@ -84,7 +94,8 @@ def _unsupervised(store: Store, asked: Recipe, names: list[str]) -> tuple[Double
         bias_K = contextual_bias(logits_MK, multi_label=asked.multi_label)
     elif method == "auto":
         method = "information" if bias_K.any() else "none"
-    return bias_K, replace(asked, method=method, facts=facts)
+    recipe = replace(asked, method=method, facts={"evidence": _told(evidence, names)})
+    return recipe.with_bias(bias_K) if bias_K.any() else recipe
 
 
 def _information(sample: LogitSample, multi_label: bool) -> tuple[Doubles, list[Evidence]]:

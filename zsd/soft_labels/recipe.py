@@ -56,21 +56,25 @@ class Recipe:
             ValueError: the shapes differ from one another, or from the prior's.
         """
         return soft_labels(
-            entailment_NK - self._bias(entailment_NK.shape[1]),
+            entailment_NK - self.bias(entailment_NK.shape[1]).astype(np.float32),
             contradiction_NK,
             multi_label=self.multi_label,
             temperature=self.temperature,
         )
 
-    def _bias(self, labels: int) -> FloatArray:
-        """[K] what is taken off the entailment logits."""
+    def bias(self, labels: int) -> npt.NDArray[np.float64]:
+        """[K] what is taken off the entailment logits.
+
+        Raises:
+            ValueError: the prior is of another number of classes.
+        """
         if self.prior is None:
-            return np.zeros(labels, dtype=np.float32)
+            return np.zeros(labels)
         if len(self.prior) != labels:
             raise ValueError(f"a prior of {len(self.prior)} classes for logits of {labels}")
         prior_K = np.array(self.prior)
         odds_K = prior_K / (1 - prior_K) if self.multi_label else prior_K * labels
-        bias_K: FloatArray = np.log(odds_K).astype(np.float32)
+        bias_K: npt.NDArray[np.float64] = np.log(odds_K)
         return bias_K
 
     def with_bias(self, bias_K: npt.NDArray[np.float64]) -> Recipe:

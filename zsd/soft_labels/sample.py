@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zsd.batching import FloatArray
-from zsd.shards import LOGITS, Store, matrix
+from zsd.shards import LOGITS, TEMPLATE_LOGITS, Store, matrix
 
 MOST_NUMBERS = 2_000_000
 """Most logits, rows times classes, that a recipe is fitted on: more would take longer and say nothing new."""
@@ -37,8 +37,13 @@ class LogitSample:
         return len(self.entailment)
 
 
-def sample_logits(store: Store, *, most: int = MOST_NUMBERS) -> LogitSample:
+def sample_logits(store: Store, *, most: int = MOST_NUMBERS, template: int | None = None) -> LogitSample:
     """Read a store once, shard by shard; keep the rows whose hashed id is low enough.
+
+    Args:
+        store: a finished store of `zsd label`.
+        most: logits to keep, or a few more.
+        template: of a store with several, the logits of this one; None: the mean of all.
 
     Raises:
         StoreError: a shard is missing or damaged.
@@ -46,13 +51,15 @@ def sample_logits(store: Store, *, most: int = MOST_NUMBERS) -> LogitSample:
     labels = len(store.manifest["labels"]["names"])
     share = min(1.0, most / max(1, int(store.manifest["rows"]) * labels))
     halves: list[npt.NDArray[np.bool_]] = []
-    logits: dict[str, list[FloatArray]] = {name: [np.empty((0, labels), np.float32)] for name in LOGITS}
-    for table in store.tables(["id", *LOGITS]):
+    columns = LOGITS if template is None else TEMPLATE_LOGITS
+    chosen = slice(None) if template is None else slice(template * labels, (template + 1) * labels)
+    logits: dict[str, list[FloatArray]] = {name: [np.empty((0, labels), np.float32)] for name in columns}
+    for table in store.tables(["id", *columns]):
         hashes_N = np.fromiter(_hashes(table["id"].to_pylist()), dtype=np.uint64, count=table.num_rows)
         kept_N = hashes_N >> np.uint64(1) < np.uint64(share * 2**63)
         halves.append((hashes_N[kept_N] & np.uint64(1)).astype(bool))
         for name, parts in logits.items():
-            parts.append(matrix(table[name])[kept_N])
+            parts.append(matrix(table[name])[kept_N, chosen])
     entailment_NK, contradiction_NK = (np.concatenate(parts) for parts in logits.values())
     return LogitSample(
         entailment=entailment_NK, contradiction=contradiction_NK, second_half=np.concatenate([_none(), *halves])
