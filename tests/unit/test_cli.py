@@ -28,8 +28,22 @@ FLAGS = {
         *("--soft-labels", "--output", "--student", "--num-workers", "--heldout-fraction", "--ray-address"),
         *("--freeze-embeddings", "--no-freeze-embeddings"),
     },
-    "evaluate": {"--model", "--data", "--label-column", "--text-column", "--limit"},
-    "predict": CORPUS | {"--model", "--precision"},
+    "evaluate": {
+        *("--model", "--engine", "--precision", "--data", "--soft-labels", "--output", "--label-column"),
+        *("--text-column", "--limit"),
+    },
+    "predict": CORPUS
+    | {
+        *("--model", "--engine", "--precision", "--defer-to", "--min-agreement", "--alpha", "--soft-labels"),
+        *("--shortlist", "--teacher-engine"),
+    },
+    "annotate": LABEL
+    | {
+        *("--student", "--num-workers", "--calibrate", "--alpha", "--judging-rows", "--first-rows", "--growth"),
+        *("--student-engine", "--student-precision", "--students", "--min-workers", "--weight", "--balance"),
+        *("--hard-labels", "--rounds", "--patience", "--gold", "--gold-text-column", "--gold-label-column"),
+        *("--gold-weight", "--freeze-embeddings", "--no-freeze-embeddings"),
+    },
     "benchmark": {
         *("--model", "--data", "--output", "--teacher", "--template", "--nli-classes", "--text-column"),
         *("--label-column", "--limit", "--speed-rows", "--rounds", "--engines", "--ray-overhead", "--no-ray-overhead"),

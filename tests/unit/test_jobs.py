@@ -7,7 +7,9 @@ import pytest
 import zsd.cli
 
 
-@pytest.mark.parametrize("name", ["label", "distill", "predict", "benchmark", "compile"])
+@pytest.mark.parametrize(
+    "name", ["label", "distill", "predict", "annotate", "benchmark", "compile", "ablation", "nightly"]
+)
 def test_a_job_is_the_command_of_its_name(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     job = importlib.import_module(f"jobs.{name}")
     assert job.zsd is zsd.cli.main

@@ -71,7 +71,9 @@ def fake_side(
         }
         for i, b in enumerate(bins)
     ]
+    points = [{"coverage": c / 10, "accuracy": 1 - (1 - skill) * c / 10, "threshold": 1 - c / 10} for c in range(1, 11)]
     side |= {"macro_f1": macro, "ece": 0.063, "reliability": reliability, "per_class": per_class}
+    side["risk_coverage"] = {"area": (1 - skill) / 2, "points": points}
     if multi_label:
         return side | {"micro_f1": macro + 0.02, "map": macro + 0.05, "subset_accuracy": macro - 0.2}
     hits = sum(confusion[k][k] for k in range(count))
@@ -240,7 +242,7 @@ def words(benchmark: dict[str, Any]) -> str:
 
 def test_everything_measured_is_on_the_page(full: Written) -> None:
     benchmark = fake_benchmark()
-    plots = "speed engines accuracy scores class_balance reliability confusion confusion_teacher"
+    plots = "speed engines accuracy scores class_balance reliability risk_coverage confusion confusion_teacher"
     assert {png.name for png in full.directory.glob("*.png")} == {f"{name}.png" for name in plots.split()}
     assert full.page.tags.count("svg") == len(plots.split())
     accuracy = percent(benchmark["quality"]["student"]["accuracy"]).replace("\xa0", " ")
