@@ -128,6 +128,7 @@ def _use(kind: str) -> list[str]:
 
 
 def _made(card: Mapping[str, Any], labels: Mapping[str, Any], manifest: Mapping[str, Any] | None) -> list[str]:
+    recipe: dict[str, Any] = card.get("recipe") or {"temperature": card.get("temperature")}
     facts: dict[str, Any] = {
         "Teacher": portable(card.get("teacher")),
         "Teacher's fingerprint": card.get("teacher_fingerprint"),
@@ -136,8 +137,8 @@ def _made(card: Mapping[str, Any], labels: Mapping[str, Any], manifest: Mapping[
         "Parameters": f"{card['parameters']:,}" if card.get("parameters") else None,
         "Trained on": f"{card['train_rows']:,} soft-labelled rows" if card.get("train_rows") else None,
         "Gold rows": card.get("gold_rows"),
-        "Soft labels": portable(card.get("recipe")) or {"temperature": card.get("temperature")},
-        "Made by": f"zsd {card.get('zsd_version')}",
+        "Soft labels": ", ".join(f"{k} {v}" for k, v in recipe.items() if v is not None and not isinstance(v, list)),
+        "Version of zsd": card.get("zsd_version"),
     }
     if manifest is not None:
         names = sorted({PurePosixPath(str(source["uri"]).partition("?")[0]).name for source in manifest["inputs"]})
