@@ -20,6 +20,9 @@ class CompileConfig(Options):
     teacher: str = option(
         "NLI checkpoint: bundled, a directory, or a hub name", BUNDLED_TEACHER, metavar="NAME_OR_PATH"
     )
+    student: str | None = option(
+        "compile this encoder student instead of a teacher, with --data of its own", None, metavar="DIR"
+    )
     data: tuple[str, ...] = option(
         "rows to calibrate and measure on: files, folders, globs or URIs (default: the bundled sample)",
         (),
@@ -38,6 +41,18 @@ class CompileConfig(Options):
         "gradual",
         choices=("gradual", "sparsegpt", "wanda", "magnitude"),
     )
+    steps: int | None = option(
+        "training steps of 32 pairs, while weights go to zero or after it (default: 2000 for gradual, else none)",
+        None,
+    )
+    pairs: str | None = option(
+        "parquet file with columns premise and hypothesis to train on (default: the rows with the class names)",
+        None,
+        metavar="FILE",
+    )
+    start: str | None = option(
+        "sparse form of the teacher to start from; what is zero in it stays zero", None, metavar="DIR"
+    )
     int8: bool = option("write int8 forms", True)
     min_agreement: float = option("int8 must have this top-1 agreement with fp32 on held-out rows", 0.99)
     limit: int | None = option("use only the first N rows", None)
@@ -54,6 +69,10 @@ class CompileConfig(Options):
         self._at_least(16, "calibration_rows")
         self._check(0 <= self.sparsity < 1, "sparsity", f"{self.sparsity}: it must be from 0 to below 1, such as 0.8")
         self._check(0 <= self.min_agreement <= 1, "min_agreement", f"{self.min_agreement}: it must be from 0 to 1")
+        self._at_least(1 if self.method == "gradual" else 0, "steps")
+        if self.sparsity == 0:
+            for name in ("steps", "pairs", "start"):
+                self._check(getattr(self, name) is None, name, "for pruning: give --sparsity above 0 too")
         for one in self.engine:
             known = ", ".join(ENGINE_NAMES)
             self._check(one in ENGINE_NAMES, "engine", f"{one!r}: use {known}")
@@ -64,8 +83,16 @@ class CompileConfig(Options):
         named = self.labels is not None or bool(self.label)
         if self.labels is not None and self.label:
             raise ConfigError("give the class names once: --labels FILE, or --label NAME for each")
-        if bool(self.data) != named:
+        if self.student is not None:
+            self._check_student(named)
+        elif bool(self.data) != named:
             raise ConfigError("--data goes with --labels or --label: give both, or neither for the bundled sample")
+
+    def _check_student(self, named: bool) -> None:
+        self._check(bool(self.data), "student", "without rows of its kind: give --data too")
+        told = "for teachers: leave --labels and --label away with --student"
+        self._check(not named, "labels", told)
+        self._check(self.sparsity == 0 and self.int8, "student", "compiled to int8 only: no --sparsity, no --no-int8")
 
     def label_set(self) -> LabelSet:
         """The class names; those of the bundled sample without a corpus.

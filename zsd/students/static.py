@@ -9,6 +9,7 @@ Legend: N rows, K labels, V tokens of the vocabulary, D dimensions.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -135,7 +136,7 @@ def flat_tokens(model: StaticModel, texts: Sequence[str]) -> tuple[IntArray, Int
     """The token ids of N texts end to end, unknown tokens left out, and [N] how many each has."""
     ids = model.tokenize(list(texts))
     counts_N = np.fromiter(map(len, ids), dtype=np.int64, count=len(ids))
-    return np.fromiter((one for row in ids for one in row), dtype=np.int64, count=int(counts_N.sum())), counts_N
+    return np.fromiter(itertools.chain.from_iterable(ids), dtype=np.int64, count=int(counts_N.sum())), counts_N
 
 
 def save_static(
