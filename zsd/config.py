@@ -217,6 +217,9 @@ class PredictConfig(StudentConfig, CorpusConfig):
         )
         self._check(0 < self.alpha < 1, "alpha", f"{self.alpha}: it must be between 0 and 1")
         self._at_least(2, "shortlist")
+        for name in ("soft_labels", "shortlist"):
+            alone = self.defer_to is None and getattr(self, name) is not None
+            self._check(not alone, name, "given without --defer-to teacher: add it")
 
 
 @dataclass(frozen=True, kw_only=True)

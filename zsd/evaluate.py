@@ -12,6 +12,7 @@ from zsd import storage
 from zsd.benchmark.quality import side
 from zsd.confidence import DECISION, FloatArray, confidence, differs
 from zsd.config import EvaluateConfig
+from zsd.errors import ConfigError
 from zsd.evaluation import agreement, calibration, classification_metrics, kl_divergence
 from zsd.gold import GoldRows, read_gold
 from zsd.heldout import heldout_rows, read_card
@@ -37,6 +38,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     Raises:
         InputError: the student, the rows or their gold labels are not what they should be.
     """
+    if config.output is not None and not storage.resolve(config.output).is_local:
+        raise ConfigError(f"--output {config.output}: the page is written to a local or mounted folder only")
     directory = student_directory(config.model)
     student = load_student(directory, engine=config.engine, precision=config.precision)
     result: dict[str, Any] = {

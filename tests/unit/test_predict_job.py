@@ -199,7 +199,7 @@ def test_without_deferral_no_column_says_who_answered(
     made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without_ray(monkeypatch)
-    manifest = predict(config(made, tmp_path / "out", defer_to=None))
+    manifest = predict(config(made, tmp_path / "out", defer_to=None, soft_labels=None))
     assert "answered_by" not in manifest
     assert "answered_by" not in pq.read_table(tmp_path / "out" / "predictions").column_names
     assert verify_store(str(tmp_path / "out")).problems == []
@@ -209,3 +209,5 @@ def test_deferral_needs_the_store_that_the_student_learned_from(made: Made, tmp_
     with pytest.raises(ConfigError, match="holds no soft labels: name the output of zsd label with --soft-labels"):
         predict(config(made, tmp_path / "out", soft_labels=None))
     assert not (tmp_path / "out").exists()
+    with pytest.raises(ConfigError, match="--shortlist is given without --defer-to teacher"):
+        config(made, tmp_path / "out", defer_to=None, soft_labels=None, shortlist=2)
