@@ -20,9 +20,9 @@ from typing import Any
 
 from zsd.ablation_config import AblationConfig
 from zsd.annotate_config import AnnotateConfig
+from zsd.benchmark_config import BenchmarkConfig
 from zsd.compile_config import CompileConfig
 from zsd.config import (
-    BenchmarkConfig,
     DistillConfig,
     EvaluateConfig,
     LabelConfig,

@@ -17,8 +17,9 @@ from transformers import AutoModelForSequenceClassification, pipeline
 
 from tests.integration.conftest import kill_job
 from zsd.assets import sample_path
+from zsd.benchmark_config import BenchmarkConfig
 from zsd.cli import main
-from zsd.config import BenchmarkConfig, DistillConfig, PredictConfig
+from zsd.config import DistillConfig, PredictConfig
 from zsd.distributed.benchmark import benchmark
 from zsd.distributed.predict import predict
 from zsd.distributed.train import distill

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from zsd.benchmark_config import BenchmarkConfig
 from zsd.config import (
-    BenchmarkConfig,
     CorpusConfig,
     DistillConfig,
     EvaluateConfig,

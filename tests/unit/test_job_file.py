@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from zsd.config import BenchmarkConfig, DistillConfig, LabelConfig, RunConfig
+from zsd.benchmark_config import BenchmarkConfig
+from zsd.config import DistillConfig, LabelConfig, RunConfig
 from zsd.errors import ConfigError
-from zsd.job_file import job_options, read_job_file, run_options
+from zsd.job_file import job_options, nightly_options, read_job_file, run_options
+from zsd.nightly_config import NightlyConfig
 from zsd.options import make
 
 JOB = """
@@ -40,7 +42,7 @@ def test_one_file_serves_the_whole_chain(job: str) -> None:
     distill = make(DistillConfig, job_options(content, "distill"))
     assert (distill.soft_labels, distill.output, distill.student) == ("out", "out", "layers:2")
     benchmark = make(BenchmarkConfig, job_options(content, "benchmark"))
-    assert (benchmark.model, benchmark.output, benchmark.data) == ("out", "out", ("t.csv",))
+    assert (benchmark.model, benchmark.output, benchmark.data) == (("out",), "out", ("t.csv",))
     run = make(RunConfig, run_options(content))
     assert (run.data, run.test, run.label_column, run.student) == (label.data, ("t.csv",), "topic", "layers:2")
     assert content["training"] == {"seed": 7}
@@ -87,3 +89,14 @@ def test_the_job_file_that_comes_along_is_right() -> None:
     for table, config in (("label", LabelConfig), ("distill", DistillConfig), ("benchmark", BenchmarkConfig)):
         make(config, job_options(content, table))
     make(RunConfig, run_options(content))
+
+
+def test_a_night_takes_how_to_label_and_distill_from_their_tables() -> None:
+    content = read_job_file(str(Path(__file__).parents[2] / "jobs" / "configs" / "nightly.toml"))
+    config = make(NightlyConfig, nightly_options(content))
+    assert (config.output, config.labels, config.keep) == ("agnews-nights", "agnews/labels.txt", 5)
+    content["distill"] = {"num_workers": 2}
+    assert make(NightlyConfig, nightly_options(content)).num_workers == 2
+    for table, key in (("distill", "soft_labels"), ("label", "output")):
+        with pytest.raises(ConfigError, match=rf"zsd nightly does not take \[{table}\] {key}"):
+            nightly_options({table: {key: "x"}})

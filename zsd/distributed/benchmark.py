@@ -20,7 +20,8 @@ from zsd.benchmark.peak import SIZE
 from zsd.benchmark.quality import compare, examples
 from zsd.benchmark.race import is_reference
 from zsd.benchmark.workload import sequence_lengths
-from zsd.config import BenchmarkConfig, LabelConfig
+from zsd.benchmark_config import BenchmarkConfig
+from zsd.config import LabelConfig
 from zsd.console import say
 from zsd.corpus import resolve_sources
 from zsd.distributed.cluster import connect

@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from zsd import storage
 from zsd.assets import sample_path
-from zsd.config import BenchmarkConfig, DistillConfig, LabelConfig, RunConfig
+from zsd.benchmark_config import BenchmarkConfig
+from zsd.config import DistillConfig, LabelConfig, RunConfig
 from zsd.distill_config import TrainingChoices
 from zsd.distributed.benchmark import FOLDER, benchmark
 from zsd.distributed.label import label
