@@ -28,7 +28,7 @@ from zsd.teachers.scoring import Scorer
 
 DENSE = [both for both in combinations("cpu") if both[1] != "int8"]
 EXACT = [name for name, precision in DENSE if precision == "fp32"]
-TWO = Placement(threads=2)
+ONE, TWO = Placement(threads=1), Placement(threads=2)
 LABELS = LabelSet(names=("sports", "business", "naïve café"), template="This text is about {}.")
 
 
@@ -37,12 +37,14 @@ def teacher(teacher_of: Callable[..., str], shared_cache: Path) -> NLITeacher:
     return load_teacher(teacher_of("bert"))
 
 
-def load(name: str, precision: str, teacher: NLITeacher) -> Engine:
-    return load_engine(name, teacher, TWO, precision)
+def load(name: str, precision: str, teacher: NLITeacher, placement: Placement = ONE) -> Engine:
+    return load_engine(name, teacher, placement, precision)
 
 
-def probabilities(engine: Engine, teacher: NLITeacher, texts: Sequence[str], labels: LabelSet = LABELS) -> Any:
-    scores = Scorer(teacher, engine, labels).score(texts)
+def probabilities(
+    engine: Engine, teacher: NLITeacher, texts: Sequence[str], buckets: tuple[int, ...], labels: LabelSet = LABELS
+) -> Any:
+    scores = Scorer(teacher, engine, labels, buckets=buckets).score(texts)
     engine.close()
     return soft_labels(scores.entailment, scores.contradiction, multi_label=False)
 
@@ -74,12 +76,15 @@ def test_the_order_of_the_classes_changes_nothing(
     found: dict[int, list[Any]] = {2: [], 3: []}
     for order, path in reordered.items():
         teacher = load_teacher(path)
-        found[len(order)].append(probabilities(load(name, precision, teacher), teacher, LINES))
+        engine = load(name, precision, teacher)
+        scores = Scorer(teacher, engine, LABELS, buckets=(64,)).score(LINES)
+        engine.close()
+        found[len(order)].append(np.stack([scores.entailment, scores.contradiction]))
     assert (len(found[2]), len(found[3])) == (2, 6)
     for same in found.values():
         assert np.ptp(same[0]) > 0.05  # the texts and classes do differ
-        for probs in same[1:]:
-            np.testing.assert_allclose(probs, same[0], atol=1e-6)
+        for logits in same[1:]:
+            np.testing.assert_allclose(logits, same[0], atol=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +97,7 @@ def real() -> tuple[NLITeacher, list[str], LabelSet]:
 @pytest.fixture(scope="module")
 def reference(real: tuple[NLITeacher, list[str], LabelSet]) -> Any:
     teacher, texts, labels = real
-    return probabilities(load("torch", "fp32", teacher), teacher, texts, labels)
+    return probabilities(load("torch", "fp32", teacher), teacher, texts, (24, 40), labels)
 
 
 @pytest.mark.parametrize(("name", "precision"), [both for both in DENSE if both != ("torch", "fp32")])
@@ -100,7 +105,7 @@ def test_real_rows_get_torchs_probabilities(
     name: str, precision: str, real: tuple[NLITeacher, list[str], LabelSet], reference: Any, shared_cache: Path
 ) -> None:
     teacher, texts, labels = real
-    probs_NK = probabilities(load(name, precision, teacher), teacher, texts, labels)
+    probs_NK = probabilities(load(name, precision, teacher), teacher, texts, (24, 40), labels)
     if precision == "fp32":
         np.testing.assert_allclose(probs_NK, reference, atol=1e-4)
         return
@@ -126,7 +131,7 @@ def test_every_row_of_every_shape_is_what_torch_says(
 def test_a_row_does_not_depend_on_its_place_its_neighbours_or_its_padding(
     name: str, precision: str, teacher: NLITeacher
 ) -> None:
-    engine = load(name, precision, teacher)
+    engine = load(name, precision, teacher, TWO)
     inputs = some_pairs(teacher, 24, 28)
     together = engine.logits(inputs)
     atol = 1e-4 if precision == "fp32" else 0.05 * float(np.ptp(together))
@@ -138,7 +143,7 @@ def test_a_row_does_not_depend_on_its_place_its_neighbours_or_its_padding(
 
 @pytest.mark.parametrize("name", EXACT)
 def test_a_result_is_not_overwritten_by_the_next_call(name: str, teacher: NLITeacher) -> None:
-    engine = load(name, "fp32", teacher)
+    engine = load(name, "fp32", teacher, TWO)
     first = engine.logits(some_pairs(teacher, 4, 32))
     kept = first.copy()
     backwards = {key: array[::-1].copy() for key, array in some_pairs(teacher, 4, 32).items()}
@@ -149,7 +154,7 @@ def test_a_result_is_not_overwritten_by_the_next_call(name: str, teacher: NLITea
 @pytest.mark.parametrize(("name", "precision"), DENSE)
 def test_an_engine_says_what_it_is_and_leaves_no_thread(name: str, precision: str, teacher: NLITeacher) -> None:
     before = set(threading.enumerate())
-    engine = load(name, precision, teacher)
+    engine = load(name, precision, teacher, TWO)
     engine.logits(some_pairs(teacher, 4, 32))
     assert (engine.name, engine.precision, engine.threads) == (name, precision, 2)
     assert engine.fingerprint.startswith(f"{name} ")
