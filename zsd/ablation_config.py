@@ -16,6 +16,7 @@ class AblationConfig(Options):
         "the same rows labelled with several templates: one more step, the template ensemble", None, metavar="DIR"
     )
     test: tuple[str, ...] = option("rows with gold labels to score on", metavar="PATH")
+    test_rows: int | None = option("score on the first N of them only", None)
     text_column: str = option("column of --test and --gold that holds the text", "text", metavar="COLUMN")
     label_column: str = option("column of --test and --gold with the gold label", "label", metavar="COLUMN")
     output: str = option("output directory; every cell of the table is a job in it, done once", metavar="DIR")
@@ -32,7 +33,7 @@ class AblationConfig(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._at_least(1, "seeds", "rows", "rounds")
+        self._at_least(1, "seeds", "rows", "rounds", "test_rows")
         self._check(len(self.test) > 0, "test", "empty: name the rows with gold labels")
         self._check(self.epochs is None or self.epochs > 0, "epochs", f"{self.epochs}: it must be above 0")
         self._check(not self.gold_curve or len(self.gold) > 0, "gold_curve", "given without --gold: name reviewed rows")

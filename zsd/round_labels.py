@@ -53,6 +53,8 @@ def prepare_labels(task: TrainTask, rows: str, answers: str, *, worker: int, wor
     sums = [matrix(mapped(storage.join(answers, name))["probs"]).sum(axis=0, dtype=np.float64) for name in names]
     total = sum(len(mapped(storage.join(answers, name))) for name in names)
     frequency_K = (np.sum(sums, axis=0) / max(1, total)).astype(np.float32)
+    if task.recipe.method == "none":  # classes are evened out only where the recipe trusts the rows to be even
+        frequency_K = np.full_like(frequency_K, 1 / len(frequency_K))
     for name in _turn(rows, task.labels, worker, workers):
         before = mapped(storage.join(rows, name))
         teacher_NK, gold_N = matrix(before["probs"]), before["gold"].to_numpy()

@@ -2,22 +2,24 @@
 
 A student smooths its teacher's mistakes away, as far as they contradict what it says of similar texts; trained on its
 own sharpened answers it moves on in that direction (Xie, Girshick & Farhadi 2016; Meng et al. 2020, LOTClass). Where it
-would only repeat its own mistakes, at rows of which it is not sure and contradicts its teacher, it is given no label.
+contradicts its teacher it may only repeat a mistake of its own: such rows are left out of the round.
 
 Legend: N rows, K labels.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from zsd.inference import FloatArray
 from zsd.training_data import BoolArray
 
-SURE = 0.8
-"""Confidence from which a student is trained on its own answer though the teacher contradicts it."""
-STUDENT_SHARE = 0.5
-"""Share of the student's sharpened answer in the next label; the teacher's is the rest."""
+YES = 0.5
+"""Probability from which a label of a multi-label row counts as true."""
 
 
 def next_labels(
@@ -28,22 +30,30 @@ def next_labels(
     Args:
         student_NK: the student's probabilities.
         teacher_NK: the labels that it was trained on at first.
-        frequency_K: mean of the student's probabilities over all rows of the corpus.
+        frequency_K: mean of the student's probabilities over all rows of the corpus; all equal where classes are not to
+            be evened out. Not used for multi-label.
         multi_label: whether the labels are independent of each other.
 
     Returns:
         ``(labels_NK, keep_N)``. Single-label: ``q_k^2 / f_k``, scaled to sum to 1 (the target distribution of Xie et
-        al.), mixed with the teacher's label. Multi-label: the same for yes and no of each label. A row is kept where
-        the two have the same best class (the same decisions) or the student is sure of its own.
+        al.). Multi-label: yes and no of each label sharpened in the same way. A row is kept where student and teacher
+        decide alike: for the same class, or on every label.
     """
     if multi_label:
         sharp_NK = student_NK**2 / (student_NK**2 + (1 - student_NK) ** 2)
-        agree_N = ((student_NK >= 0.5) == (teacher_NK >= 0.5)).all(axis=1)
-        sure_N = np.maximum(student_NK, 1 - student_NK).min(axis=1) >= SURE
+        agree_N = ((student_NK >= YES) == (teacher_NK >= YES)).all(axis=1)
     else:
         sharp_NK = student_NK**2 / np.maximum(frequency_K, 1e-6)
         sharp_NK = sharp_NK / sharp_NK.sum(axis=1, keepdims=True)
         agree_N = student_NK.argmax(axis=1) == teacher_NK.argmax(axis=1)
-        sure_N = student_NK.max(axis=1) >= SURE
-    labels_NK = STUDENT_SHARE * sharp_NK + (1 - STUDENT_SHARE) * teacher_NK
-    return labels_NK.astype(np.float32), agree_N | sure_N
+    return sharp_NK.astype(np.float32), agree_N
+
+
+def gentler(defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Training arguments of a round of self-training, which starts from a trained student.
+
+    Args:
+        defaults: of the training before it: a third of its epochs, at half its learning rate.
+    """
+    epochs = float(max(1, math.ceil(defaults["num_train_epochs"] / 3)))
+    return {**defaults, "num_train_epochs": epochs, "learning_rate": defaults["learning_rate"] / 2}

@@ -59,7 +59,7 @@ def ablation(config: AblationConfig, arguments: dict[str, Any]) -> dict[str, Any
     if not storage.resolve(config.output).is_local:
         raise ConfigError(f"--output {config.output}: the ablation writes to a local or mounted folder only")
     columns: dict[str, Any] = {"text_column": config.text_column, "label_column": config.label_column}
-    test = read_gold(config.test, names=labels["names"], multi_label=False, **columns)
+    test = read_gold(config.test, names=labels["names"], multi_label=False, limit=config.test_rows, **columns)
     steps = _curve(config, labels["names"], test) if config.gold_curve else _steps(config)
     results = []
     for step in steps:

@@ -27,6 +27,7 @@ from zsd.errors import ConfigError, InputError
 from zsd.inference import FloatArray, probabilities, token_logits
 from zsd.quiet import quiet_transformers
 from zsd.round_labels import prepare_answers, prepare_labels
+from zsd.self_training import gentler
 from zsd.shards import Store, write_json
 from zsd.students.checkpoint import load_checkpoint, save_student
 from zsd.students.layers import build_student
@@ -161,7 +162,7 @@ class _Round:
     def _chosen(self, train_rows: int) -> dict[str, Any]:
         """The training arguments: zsd's defaults on this hardware, and over them what the user gave."""
         defaults = default_training_arguments(train_rows, use_cpu=self.use_cpu, workers=self.workers)
-        return defaults | self.task.arguments
+        return (gentler(defaults) if self.task.round else defaults) | self.task.arguments
 
     def _local(self, uri: str) -> str:
         """A folder on a file system of this machine: itself, or a copy of it where it lies in an object store."""
