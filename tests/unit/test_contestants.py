@@ -26,6 +26,7 @@ TEXTS = ("A goal in stoppage time!", "Shares fell after the central bank raised 
 NAMES = ("sports", "business", "that one")
 LABELS = LabelSet(names=NAMES, template="This text is about {}.")
 MULTI = LabelSet(names=NAMES, template="This text is about {}.", multi_label=True)
+SEVERAL = replace(LABELS, more_templates=("{}", "It is {}."))
 
 
 def contestant(model: str, kind: str, engine: str = "torch", labels: LabelSet = LABELS) -> Contestant:
@@ -43,7 +44,7 @@ def classify(one: Contestant, texts: tuple[str, ...] = TEXTS) -> tuple[FloatArra
 
 
 @pytest.mark.usefixtures("shared_cache")
-@pytest.mark.parametrize("labels", [LABELS, MULTI], ids=["single", "multi"])
+@pytest.mark.parametrize("labels", [LABELS, MULTI, SEVERAL], ids=["single", "multi", "several templates"])
 def test_the_old_recipe_and_the_pipeline_say_what_the_teacher_says(
     teacher_of: Callable[..., str], labels: LabelSet
 ) -> None:

@@ -23,6 +23,7 @@ from zsd.labels import LabelSet
 from zsd.predicting import PredictTask
 from zsd.shards import LOGITS, PREDICTIONS, SOFT_LABELS, UnitRecord, describe_file, matrix, read_json
 from zsd.soft_labels import soft_labels
+from zsd.soft_labels.content_free import CONTENT_FREE
 from zsd.students.checkpoint import save_student
 from zsd.students.layers import build_student
 from zsd.students.spec import parse_student
@@ -73,6 +74,22 @@ def test_the_logits_of_every_template_lie_beside_their_mean(teacher_of: Callable
         np.testing.assert_allclose(matrix(table[name]), each_NTK.mean(axis=1), atol=1e-6)
     expected_NK = soft_labels(*(matrix(table[name]) for name in LOGITS), multi_label=False)
     np.testing.assert_array_equal(matrix(table["probs"]), expected_NK)
+
+
+def test_texts_that_say_nothing_are_scored_once_where_that_is_asked(
+    teacher_of: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = write_corpus(tmp_path)
+    task(output, teacher_of("bert"))(Placement())
+    assert not (tmp_path / CONTENT_FREE).exists()
+    asked = task(output, teacher_of("bert"), content_free=True)
+    asked(Placement())
+    content = read_json(str(tmp_path / CONTENT_FREE))
+    words = {word for text in TEXTS for word in text.split()}
+    assert {word for text in content["texts"] for word in text.split()} <= words
+    assert np.array(content["entailment"]).shape == (len(content["texts"]), len(NAMES))
+    monkeypatch.setattr(labelling, "content_free_texts", None)  # whoever calls it fails
+    asked(Placement())
 
 
 @pytest.mark.parametrize("multi_label", [False, True])

@@ -3,7 +3,7 @@
 Each runs in a process of its own: peak memory means something then, and all can be timed in turn in one run, so that a
 machine that slows down slows all of them.
 
-Legend: N rows, K labels.
+Legend: N rows, K labels, H hypotheses.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from zsd.labels import LabelSet
 from zsd.machine import peak_memory_mb
 from zsd.quiet import quiet_transformers
 from zsd.soft_labels import soft_labels
+from zsd.soft_labels.ensemble import mean_over_templates, probs_of_mean_logits
 from zsd.students import load_student
 from zsd.students.folder import student_kind
 from zsd.teachers.nli import load_teacher
@@ -77,7 +78,7 @@ class Contestant:
         if self.kind == "student":
             return STUDENT_PART_ROWS
         pairs = PEER_PART_PAIRS if self.kind in ("pipeline", "recipe") else PART_PAIRS
-        return max(1, pairs // len(self.labels))
+        return max(1, pairs // len(self.labels.hypotheses))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,16 +159,20 @@ def transformers_pipeline(contestant: Contestant) -> Score:
     # Called through Any: the stubs of transformers know only some of the tasks.
     classify: Any = pipeline("zero-shot-classification", model=path, device="cpu", dtype=torch.float32)
 
-    def score(texts: Sequence[str]) -> Scored:
+    def of_template(texts: Sequence[str], template: str) -> Any:
         results = classify(
             list(texts),
             list(labels.names),
-            hypothesis_template=labels.template,
+            hypothesis_template=template,
             multi_label=labels.multi_label,
             batch_size=PIPELINE_BATCH,
         )
         by_name = [dict(zip(one["labels"], one["scores"], strict=True)) for one in results]
-        return Scored(probs=np.array([[row[name] for name in labels.names] for row in by_name], dtype=np.float32))
+        return np.array([[row[name] for name in labels.names] for row in by_name], dtype=np.float32)
+
+    def score(texts: Sequence[str]) -> Scored:
+        each = [of_template(texts, template) for template in labels.templates]
+        return Scored(probs=probs_of_mean_logits(each, multi_label=labels.multi_label))
 
     return score
 
@@ -199,19 +204,16 @@ def old_recipe(contestant: Contestant) -> Score:
                 return_tensors="np",
             )
             inputs = {name: np.asarray(array, dtype=np.int64) for name, array in encoded.items()}
-            pairs = [{name: array[k : k + 1] for name, array in inputs.items()} for k in range(len(labels))]
+            pairs = [{name: array[h : h + 1] for name, array in inputs.items()} for h in range(len(labels.hypotheses))]
             logits.append([engine.logits(pair)[0] for pair in pairs])
             tokens += int(inputs["attention_mask"].sum())
-        logits_NKC = np.array(logits, dtype=np.float32)
-        classes = teacher.classes
+        logits_NHC = np.array(logits, dtype=np.float32)
+        columns = (teacher.classes.entailment, teacher.classes.contradiction)
+        means_NK = [mean_over_templates(logits_NHC[..., column], len(labels.templates)) for column in columns]
         return Scored(
-            probs=soft_labels(
-                logits_NKC[..., classes.entailment],
-                logits_NKC[..., classes.contradiction],
-                multi_label=labels.multi_label,
-            ),
+            probs=soft_labels(*means_NK, multi_label=labels.multi_label),
             tokens=tokens,
-            padding_waste=1.0 - tokens / (len(texts) * len(labels) * length),
+            padding_waste=1.0 - tokens / (logits_NHC.shape[0] * logits_NHC.shape[1] * length),
         )
 
     return score
