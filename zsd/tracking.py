@@ -14,16 +14,16 @@ from typing import Any
 
 import numpy as np
 
+import zsd
 from zsd import storage
 from zsd.errors import ConfigError, StoreError
 from zsd.local_student import local_student
 from zsd.night import Night
-from zsd.students.folder import STUDENT, student_kind
+from zsd.students.folder import STUDENT
 
 EXPERIMENT = "zsd-nightly"
 SQLITE = "sqlite:///"
 ARTEFACTS = ("gate.json", "drift.json", "drift.html", "profile.json")
-REQUIREMENTS = ("transformers", "torch")
 NAME = re.compile(r"[^A-Za-z0-9_\-. /]")
 """What MLflow does not take in the name of a figure."""
 
@@ -71,7 +71,7 @@ def log_night(uri: str, result: dict[str, Any], night: Night) -> None:
                         (Path(scratch) / name).write_bytes(storage.read_bytes(night.path(name)))
                 mlflow.log_artifacts(scratch)
             if result["version"] is not None:
-                _log_student(local_student(night.path(STUDENT)))
+                _log_student(mlflow, local_student(night.path(STUDENT)))
     except (mlflow.exceptions.MlflowException, OSError) as error:
         raise StoreError(
             f"--mlflow {uri}: {storage.first_line(error)}: the night's decision ({result['decision']}) stands, run the "
@@ -87,13 +87,8 @@ def figures(result: dict[str, Any]) -> Iterator[tuple[str, float]]:
             yield NAME.sub("_", name), float(value)
 
 
-def _log_student(folder: Path) -> None:
-    """The student as a model: an encoder as a transformers pipeline, any other kind as its files."""
-    import mlflow.transformers
-
-    if student_kind(folder) != "encoder":
-        mlflow.log_artifacts(str(folder), artifact_path=STUDENT)
-        return
+def _log_student(mlflow: Any, folder: Path) -> None:
+    """The student as a model that takes texts and gives classes, whatever its kind; see `zsd.mlflow_model`."""
     from mlflow.models import ModelSignature
     from mlflow.types.schema import ColSpec, Schema
 
@@ -101,12 +96,12 @@ def _log_student(folder: Path) -> None:
         inputs=Schema([ColSpec("string", name="text")]),
         outputs=Schema([ColSpec("string", name="label"), ColSpec("double", name="score")]),
     )
-    mlflow.transformers.log_model(
-        transformers_model=str(folder),
+    mlflow.pyfunc.log_model(
         name=STUDENT,
-        task="text-classification",
+        python_model=str(Path(__file__).with_name("mlflow_model.py")),
+        artifacts={STUDENT: str(folder)},
         signature=signature,
-        pip_requirements=list(REQUIREMENTS),
+        pip_requirements=[f"zsd=={zsd.__version__}"],
     )
 
 
@@ -116,6 +111,7 @@ def _mlflow(uri: str) -> Any:
     try:
         import mlflow
         import mlflow.exceptions
+        import mlflow.pyfunc
     except ImportError:
         raise ConfigError(f"--mlflow {uri}: MLflow is not installed: pip install 'zsd[tracking]'") from None
     mlflow.set_tracking_uri(uri)

@@ -103,6 +103,7 @@ ORDER = (
         "night",
         "gate_rows",
         "tracking",
+        "mlflow_model",
     ),
     *(
         "training",

@@ -65,6 +65,10 @@ def test_a_night_is_one_run_with_figures_reports_and_the_model(night: Night, tmp
     signature = mlflow.models.get_model_info(str(folder)).signature
     assert json.loads(signature.to_dict()["inputs"]) == [{"type": "string", "name": "text", "required": True}]
     assert not list(folder.rglob("*.pkl"))
+    answers = mlflow.pyfunc.load_model(str(folder)).predict([{"text": "a text"}, {"text": "another"}])
+    assert len(answers) == 2
+    assert set(answers["label"]) <= {"entailment", "neutral", "contradiction"}
+    assert answers["score"].between(1 / 3, 1).all()
     assert list(folder.rglob("model.safetensors"))
 
 
