@@ -34,6 +34,7 @@ def test_a_text_without_controls_is_its_nfc_form(text: str) -> None:
 def test_many_texts_are_normalized_as_one(texts: list[str]) -> None:
     many = normalize_texts(pa.array(texts, pa.large_string())).to_pylist()
     assert many == [normalize_text(text) for text in texts]
+    assert normalize_texts(pa.array(["\0", *texts, "\x85"], pa.large_string())[1:-1]).to_pylist() == many
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from zsd.corpus import MAX_TEXT_CHARS, read_rows, resolve_sources
+from zsd.corpus import MAX_TEXT_CHARS, read_rows, read_text, resolve_sources
 from zsd.corpus import lines as lines_module
 from zsd.errors import CorpusError
 
@@ -235,3 +237,21 @@ def test_a_saved_dataset_that_is_damaged_is_named(tmp_path: Path) -> None:
         (tmp_path / "saved" / name).write_text("{}")
     with pytest.raises(CorpusError, match="saved: not a folder that `datasets` can load"):
         read(tmp_path / "saved")
+
+
+OBJECTS = ['{"text": "a"}', '{"text": "b", "id": 7}', '{"text": "e", "id": "f"}', ' {"text": "h"}\r']
+BAD_OBJECTS = ['{"text": 1}', '{"text": "\\ud83d"}', '{"text": "g", "id": true}', '{"text": "c"}, {"text": "d"}']
+FRAGMENTS = ["{", '"x"', "[1", "2]", "1,1", "", "null", "\ufeff{}"]
+PIECES = OBJECTS + BAD_OBJECTS + FRAGMENTS
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12), st.sampled_from([None, "id"]))
+def test_json_lines_parsed_together_are_what_they_are_one_by_one(lines: list[str], id_column: str | None) -> None:
+    def rows(together: int) -> list[tuple[Any, ...]]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(read_text, "TOGETHER", together)
+            stream = pa.input_stream(pa.py_buffer("\n".join(lines).encode()))
+            batches = list(read_text.read_jsonl(stream, "a.jsonl", "text", id_column, 5))
+        return [(one.texts.to_pylist(), one.ids and one.ids.to_pylist(), one.refusals) for one in batches]
+
+    assert rows(64) == rows(3) == rows(1)

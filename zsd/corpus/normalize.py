@@ -18,6 +18,8 @@ KEY_BYTES = 16
 KEY_TYPE = pa.binary(KEY_BYTES)
 
 _CONTROLS = r"[\x{00}-\x{08}\x{0b}\x{0c}\x{0e}-\x{1f}\x{7f}-\x{9f}]"
+_CONTROL_BYTES = np.isin(np.arange(256), [*range(0x09), *range(0x0B, 0x20), 0x7F, 0xC2])
+"""Bytes of C0 (but tab and newline) and DEL, and the first byte of C1 in UTF-8."""
 
 
 def normalize_texts(texts: pa.Array) -> pa.Array:
@@ -27,9 +29,23 @@ def normalize_texts(texts: pa.Array) -> pa.Array:
     space; whitespace at both ends is trimmed.
     """
     texts = _nfc(texts)
-    texts = pc.replace_substring_regex(texts, r"\r\n?", "\n")
-    texts = pc.replace_substring_regex(texts, _CONTROLS, " ")
+    mask = _may_hold_controls(texts)
+    if mask.any():
+        found = pc.replace_substring_regex(texts.filter(pa.array(mask)), r"\r\n?", "\n")
+        texts = pc.replace_with_mask(texts, pa.array(mask), pc.replace_substring_regex(found, _CONTROLS, " "))
     return pc.utf8_trim_whitespace(texts)
+
+
+def _may_hold_controls(texts: pa.Array) -> npt.NDArray[np.bool_]:
+    """Which of N large strings hold a byte that a control character has: few of most corpora, and regexes are slow."""
+    mask = np.zeros(len(texts), dtype=np.bool_)
+    _, offsets_buffer, data = texts.buffers()
+    if data is None or not len(texts):
+        return mask
+    offsets = np.frombuffer(offsets_buffer, np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    found = np.flatnonzero(_CONTROL_BYTES[np.frombuffer(data, np.uint8)[offsets[0] : offsets[-1]]])
+    mask[np.searchsorted(offsets, found + offsets[0], side="right") - 1] = True
+    return mask
 
 
 def _nfc(texts: pa.Array) -> pa.Array:

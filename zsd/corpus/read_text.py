@@ -6,7 +6,8 @@ Legend: N rows of a batch.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import secrets
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +15,12 @@ import pyarrow as pa
 from zsd.corpus.lines import LINE_TOO_LONG, overlong, read_lines
 from zsd.corpus.rows import INVALID_UTF8, RawBatch, Refusal, prefix_of
 from zsd.errors import CorpusError
+
+TOGETHER = 64
+"""Lines of JSON that are parsed in one call, where all of them are good."""
+
+_MARK = secrets.token_hex(16)
+_BETWEEN = f',"{_MARK}",'.encode()
 
 
 def read_txt(stream: pa.NativeFile, name: str, id_column: str | None, batch_rows: int) -> Iterator[RawBatch]:
@@ -39,17 +46,58 @@ def read_jsonl(
     """
     for lines in _batches(stream, name, batch_rows):
         refusals = {offset: _line_too_long(lines, offset) for offset in overlong(lines)}
-        texts: list[str | None] = [None] * len(lines)
-        ids: list[str | None] = [None] * len(lines)
-        for offset, line in enumerate(lines.to_numpy(zero_copy_only=False)):
-            if offset in refusals:
-                continue
-            parsed = _parse(line, text_column, id_column)
-            if isinstance(parsed, Refusal):
-                refusals[offset] = parsed
-            else:
-                texts[offset], ids[offset] = parsed
+        texts: list[str | None] = []
+        ids: list[str | None] = []
+        raw, cut = lines.to_numpy(zero_copy_only=False), list(refusals)
+        for start in range(0, len(raw), TOGETHER):
+            some = raw[start : start + TOGETHER]
+            has_cut = any(start <= offset < start + TOGETHER for offset in cut)
+            good = None if has_cut else _parse_together(some, text_column, id_column)
+            if good is None:
+                good = _parse_each(some, start, text_column, id_column, refusals)
+            texts += good[0]
+            ids += good[1]
         yield RawBatch(_binary(texts), None if id_column is None else _binary(ids), refusals)
+
+
+Columns = tuple[Sequence[str | None], Sequence[str | None]]
+
+
+def _parse_together(lines: Sequence[bytes], text_column: str, id_column: str | None) -> Columns | None:
+    """Texts and ids of lines of which nothing is to be refused, in one call of the parser; None where something is.
+
+    Between two lines goes a string that no file knows, so that lines which are JSON only together are found out.
+    """
+    try:
+        parsed = json.loads(f"[{_BETWEEN.join(lines).decode()}]")
+        rows = parsed[::2]
+        texts = [row[text_column] for row in rows]
+        ids = [] if id_column is None else [row[id_column] for row in rows]
+    except (ValueError, RecursionError, KeyError, TypeError, IndexError):
+        return None
+    whole = len(rows) == len(lines) and parsed[1::2] == [_MARK] * (len(lines) - 1)
+    plain = {*map(type, rows)} == {dict} and {*map(type, texts)} == {str} and {*map(type, ids)} <= {str, int}
+    ids = [str(one) for one in ids]
+    if not whole or not plain or _has_surrogate("".join(texts + ids)):
+        return None
+    return texts, ids or [None] * len(lines)
+
+
+def _parse_each(
+    lines: Sequence[bytes], start: int, text_column: str, id_column: str | None, refusals: dict[int, Refusal]
+) -> Columns:
+    """The same line by line; what is refused is added to `refusals`, by its offset in the batch from `start` on."""
+    texts: list[str | None] = [None] * len(lines)
+    ids: list[str | None] = [None] * len(lines)
+    for offset, line in enumerate(lines):
+        if start + offset in refusals:
+            continue
+        parsed = _parse(line, text_column, id_column)
+        if isinstance(parsed, Refusal):
+            refusals[start + offset] = parsed
+        else:
+            texts[offset], ids[offset] = parsed
+    return texts, ids
 
 
 def _batches(stream: pa.NativeFile, name: str, batch_rows: int) -> Iterator[pa.Array]:
@@ -58,7 +106,7 @@ def _batches(stream: pa.NativeFile, name: str, batch_rows: int) -> Iterator[pa.A
             yield block[start : start + batch_rows]
 
 
-def _binary(values: list[str | None]) -> pa.Array:
+def _binary(values: Sequence[str | None]) -> pa.Array:
     return pa.array(values, pa.large_string()).cast(pa.large_binary())
 
 
