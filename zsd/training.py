@@ -189,6 +189,7 @@ def _early_stopping(args: TrainingArguments, patience: int) -> EarlyStoppingCall
     if args.eval_strategy == "no" or args.eval_strategy != args.save_strategy:
         raise ConfigError("--patience needs evaluations, at the steps of the checkpoints: leave --eval_strategy alone")
     args.metric_for_best_model, args.greater_is_better = "agreement", True
+    args.restore_callback_states_from_checkpoint = True
     return PlateauCallback(early_stopping_patience=patience)
 
 
