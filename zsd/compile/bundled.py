@@ -52,7 +52,7 @@ def _make(teacher: NLITeacher, file: Path) -> None:
     threads = available_cpus()
     source = exported_onnx(teacher)
     fp32 = OnnxSession(onnx.load(str(source)), threads=threads)
-    heldout = HeldOut(teacher, labels, lines[RANGE_ROWS : RANGE_ROWS + SELECTION_ROWS], fp32.logits)
+    heldout = HeldOut.of_teacher(teacher, labels, lines[RANGE_ROWS : RANGE_ROWS + SELECTION_ROWS], fp32.logits)
     pairs = all_pairs(teacher, labels, lines[:RANGE_ROWS])
     alone = [pairs.batch(np.array([p]), length=int(pairs.lengths[p])) for p in range(len(pairs))]
     quantize_onnx(source, alone, heldout, file, min_agreement=MIN_AGREEMENT, threads=threads)

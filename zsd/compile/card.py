@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 
@@ -9,11 +10,12 @@ def card_text(figures: dict[str, Any]) -> str:
     """README.md of a compiled teacher, from what compile.json holds."""
     corpus, held = figures["corpus"], figures["heldout"]
     lines = [
-        f"# {figures['teacher']}, compiled by zsd {figures['versions']['zsd']}",
+        f"# {last_part(figures['teacher'])}, compiled by zsd {figures['versions']['zsd']}",
         "",
-        f"Made by `{figures['command']}` on {figures['created']}. Use it as `--teacher {figures['output']}`.",
+        f"Made by `{figures['command']}` on {figures['created']}. Use it as "
+        f"`--teacher {last_part(figures['output'])}`.",
         "",
-        f"Calibrated on {corpus['calibration_rows']} rows of {', '.join(corpus['data'])}; "
+        f"Calibrated on {corpus['calibration_rows']} rows of {', '.join(map(last_part, corpus['data']))}; "
         f"which products stay in fp32 was decided on {corpus['selection_rows']} others. The table is of "
         f"{held['rows']} rows that neither saw, labels {', '.join(corpus['labels'])}, template "
         f'"{corpus["template"]}". Agreement: share of rows with the same top label as torch fp32 of these weights; '
@@ -30,6 +32,10 @@ def card_text(figures: dict[str, Any]) -> str:
         ]
     lines += ["## Sparsity", "", f"{figures['sparsity']['overall']:.1%} of the weights of the encoder's linear layers."]
     lines += [f"- {kind}: {share:.1%}" for kind, share in figures["sparsity"]["by_layer"].items()]
+    if figures["pruning"] is not None:
+        done = figures["pruning"]
+        trained = f", trained for {done['steps']:,} steps against the dense one" if done["steps"] else ""
+        lines += ["", f"Pruned by {done['method']}{trained}."]
     for form, made in figures["int8"].items():
         kept = made["left_out"]
         lines += ["", f"## int8: {form}", ""]
@@ -40,6 +46,11 @@ def card_text(figures: dict[str, Any]) -> str:
     lines += ["", "## Versions", "", ", ".join(f"{name} {version}" for name, version in figures["versions"].items())]
     machine = figures["machine"]
     return "\n".join([*lines, "", f"Measured on {machine['cpu']}, {machine['cores']} cores.", ""])
+
+
+def last_part(path: str) -> str:
+    """File or folder name of an absolute path, which means nothing on another machine; all else as it is."""
+    return Path(path).name if Path(path).is_absolute() else path
 
 
 def forms_table(figures: dict[str, Any]) -> str:

@@ -13,48 +13,34 @@ cache); all else takes a minute or two and is done again.
 from __future__ import annotations
 
 import datetime
-import hashlib
 import json
-import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
 import torch
 
 import zsd
-from zsd.cache import cache_directory, new_directory
-from zsd.compile.card import card_text, forms_table
+from zsd.cache import new_directory
+from zsd.compile.card import card_text, forms_table, last_part
+from zsd.compile.checkpoint import RESULT, sparsity_by_layer, write_checkpoint, write_pruned
+from zsd.compile.compiled import FP32_ONNX
 from zsd.compile.export import export_onnx
 from zsd.compile.forms import compare, measure_forms, torch_probs
-from zsd.compile.heldout import HeldOut, all_pairs, batches
-from zsd.compile.integer import quantize_onnx
-from zsd.compile.nli_pairs import cross_pairs
-from zsd.compile.onnx_session import OnnxSession
-from zsd.compile.prune import encoder_linears
-from zsd.compile.quantize_openvino import quantize_openvino
+from zsd.compile.heldout import HeldOut, all_pairs
+from zsd.compile.int8_forms import write_int8
 from zsd.compile.rows import Rows, read_compile_rows
-from zsd.compile.sparsify import sparsify
 from zsd.compile_config import CompileConfig
 from zsd.console import say
-from zsd.errors import EngineError, OutputError, TeacherError
+from zsd.errors import OutputError
 from zsd.labels import LabelSet
 from zsd.machine import available_cpus, describe_machine
+from zsd.options import command_line
 from zsd.output import shown
 from zsd.storage import first_line
 from zsd.teachers.nli import NLITeacher, absolute_checkpoint, load_teacher
-from zsd.teachers.weights import load_weights
 
-CARD, RESULT = "README.md", "compile.json"
-FP32_ONNX, INT8_ONNX, INT8_OPENVINO = "onnx/fp32.onnx", "onnx/int8.onnx", "openvino/int8.xml"
-KINDS = (".safetensors", ".json", ".txt", ".model")
-NOT_OURS = (RESULT, "sparsify.json", "model.safetensors.index.json")
-MOST_PAIRS = 64_000
-"""Pairs of the corpus that pruning sees at most."""
-CALIBRATION_PAIRS = 256
-OPENVINO_BATCHES = 32
+CARD = "README.md"
 
 
 def compile_teacher(config: CompileConfig) -> dict[str, Any]:
@@ -100,13 +86,10 @@ def finished(output: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
         before = figures["job"]
     except (OSError, ValueError, KeyError):
         raise OutputError(f"{output} is not empty and zsd compile did not make it: choose a new --output") from None
-    if before == identity:
+    differing = [key for key in {**identity, **before} if before.get(key) != identity.get(key)]
+    if not differing:
         return figures
-    told = "; ".join(
-        f"{key} was {shown(before.get(key))}, now {shown(identity.get(key))}"
-        for key in {**identity, **before}
-        if before.get(key) != identity.get(key)
-    )
+    told = "; ".join(f"{key} was {shown(before.get(key))}, now {shown(identity.get(key))}" for key in differing)
     raise OutputError(f"{output} was compiled differently: {told}: choose a new --output")
 
 
@@ -116,6 +99,12 @@ def _identity(config: CompileConfig, teacher: NLITeacher, labels: LabelSet) -> d
         json.dumps(asked | {"teacher_fingerprint": teacher.fingerprint, "labels": labels.to_dict()})
     )
     return made | {"teacher": absolute_checkpoint(config.teacher)}
+
+
+def _without_folders(config: CompileConfig) -> CompileConfig:
+    """The card goes where the directory goes, the folders of this machine do not."""
+    named: dict[str, Any] = {name: last_part(value) for name, value in asdict(config).items() if isinstance(value, str)}
+    return replace(config, data=tuple(map(last_part, config.data)), **named)
 
 
 def _fill(
@@ -128,10 +117,11 @@ def _fill(
     threads: int,
 ) -> dict[str, Any]:
     """Everything that the directory holds; returns compile.json."""
+    pruning = None
     if config.sparsity:
-        _write_pruned(config, original, labels, rows, directory, threads)
+        pruning = write_pruned(config, original, [*rows.ranges, *rows.rest], labels.hypotheses, directory, threads)
     else:
-        _write_checkpoint(original, directory)
+        write_checkpoint(original, directory)
     teacher = load_teacher(str(directory), max_length=config.max_length, nli_classes=config.nli_classes)
     say("compile: exporting to ONNX")
     (directory / "onnx").mkdir()
@@ -151,8 +141,7 @@ def _fill(
         "teacher": config.teacher,
         "output": config.output,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": f"zsd compile --teacher {config.teacher} --sparsity {config.sparsity:g}"
-        f" {'--int8' if config.int8 else '--no-int8'}",
+        "command": command_line("compile", _without_folders(config)),
         "precision": "int8" if int8 else "fp32",
         "corpus": {
             "data": list(rows.data),
@@ -164,6 +153,7 @@ def _fill(
         "heldout": held,
         "forms": forms,
         "sparsity": sparsity_by_layer(teacher),
+        "pruning": pruning,
         "int8": int8,
         "not_made": not_made,
         "files": {str(file.relative_to(directory)): file.stat().st_size for file in sorted(directory.rglob("*.*"))},
@@ -175,90 +165,16 @@ def _fill(
     return figures
 
 
-def _write_pruned(
-    config: CompileConfig, teacher: NLITeacher, labels: LabelSet, rows: Rows, directory: Path, threads: int
-) -> None:
-    premises = [*rows.ranges, *rows.rest]
-    pairs = cross_pairs(premises, labels.hypotheses, most=MOST_PAIRS, seed=0)
-    parts = [teacher.fingerprint, config.method, str(config.sparsity), *(text for pair in pairs for text in pair)]
-    key = hashlib.blake2b("\0".join(parts).encode(), digest_size=16).hexdigest()
-    work = cache_directory() / "sparsify" / key
-    say(f"compile: pruning to {config.sparsity:.0%} by {config.method} on {len(pairs):,} pairs")
-    sparsify(teacher, pairs, work, sparsity=config.sparsity, method=config.method, threads=threads)
-    _copy(work, directory)
-
-
-def _write_checkpoint(teacher: NLITeacher, directory: Path) -> None:
-    """The checkpoint's own files; weights that lie in other formats or in pieces are saved as one safetensors file."""
-    source = Path(teacher.path)
-    _copy(source, directory)
-    if not (directory / "model.safetensors").is_file():
-        for piece in directory.glob("*.safetensors"):
-            piece.unlink()
-        load_weights(teacher, dtype=torch.float32).save_pretrained(directory)  # type: ignore[operator]
-
-
-def _copy(source: Path, directory: Path) -> None:
-    for file in source.iterdir():
-        if file.is_file() and file.suffix in KINDS and file.name not in NOT_OURS:
-            shutil.copyfile(file, directory / file.name)
-
-
 def _write_int8(
     config: CompileConfig, teacher: NLITeacher, labels: LabelSet, rows: Rows, directory: Path, threads: int
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """The int8 forms that were asked for: what was made, and why what was not.
-
-    Raises:
-        EngineError: none could be made, or one that was named.
-    """
-    source = directory / FP32_ONNX
-    fp32 = OnnxSession(onnx.load(str(source)), threads=threads)
+    """See `write_int8`."""
     say(f"compile: int8: {len(rows.ranges)} rows set the ranges, {len(rows.selection)} decide what stays in fp32")
-    heldout = HeldOut(teacher, labels, rows.selection, fp32.logits)
-    pairs = all_pairs(teacher, labels, rows.ranges)
-    some = np.unique(np.linspace(0, len(pairs) - 1, CALIBRATION_PAIRS).astype(np.int64))
-    wanted = config.engine or ("deepsparse", "onnxruntime", "openvino")
-    made: dict[str, Any] = {}
-    not_made: dict[str, str] = {}
-    common: dict[str, Any] = {"min_agreement": config.min_agreement, "threads": threads}
-    try:
-        if {"deepsparse", "onnxruntime"} & set(wanted):
-            alone = [pairs.batch(np.array([p]), length=int(pairs.lengths[p])) for p in some]
-            file = directory / INT8_ONNX
-            made[INT8_ONNX] = asdict(quantize_onnx(source, alone, heldout, file, **common))
-    except EngineError as error:
-        not_made[INT8_ONNX] = str(error)
-    try:
-        if "openvino" in wanted:
-            say("compile: int8 for OpenVINO, by NNCF")
-            (directory / "openvino").mkdir()
-            together = [inputs for _, inputs in batches(pairs, some)][:OPENVINO_BATCHES]
-            file = directory / INT8_OPENVINO
-            made[INT8_OPENVINO] = asdict(quantize_openvino(source, together, heldout.agreement, file, **common))
-    except (EngineError, RuntimeError, ValueError) as error:  # the last two: of nncf and OpenVINO themselves
-        not_made[INT8_OPENVINO] = first_line(error)
-    for form, why in not_made.items():
-        if not made or config.engine:
-            raise EngineError(f"{form}: {why}")
-        say(f"compile: no {form}: {why}")
-    return made, not_made
-
-
-def sparsity_by_layer(teacher: NLITeacher) -> dict[str, Any]:
-    """Share of zeros in the encoder's linear layers: ``overall``, and ``by_layer`` over all blocks by layer name."""
-    zeros: dict[str, list[int]] = {}
-    try:
-        layers = encoder_linears(load_weights(teacher, dtype=torch.float32))
-    except TeacherError:
-        layers = {}
-    for name, layer in layers.items():
-        kind = ".".join(part for part in name.split(".") if not part.isdigit())
-        count = zeros.setdefault(kind, [0, 0])
-        count[0] += int((layer.weight == 0).sum())
-        count[1] += layer.weight.numel()
-    whole = [sum(count[i] for count in zeros.values()) for i in (0, 1)]
-    return {
-        "overall": whole[0] / max(1, whole[1]),
-        "by_layer": {kind: count[0] / count[1] for kind, count in zeros.items()},
-    }
+    return write_int8(
+        directory,
+        all_pairs(teacher, labels, rows.ranges),
+        lambda reference: HeldOut.of_teacher(teacher, labels, rows.selection, reference),
+        engines=config.engine,
+        min_agreement=config.min_agreement,
+        threads=threads,
+    )

@@ -1,0 +1,151 @@
+"""`zsd compile --student`: an encoder student with ONNX and int8 forms beside its own files, as `--model` takes it.
+
+::
+
+    DIR/config.json model.safetensors tokenizer... zsd.json   the student's own files
+    DIR/onnx/fp32.onnx  onnx/int8.onnx  openvino/int8.xml
+    DIR/compile.json                                          what was done, and what each form is worth
+
+Legend: N rows, K labels.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import zsd
+from zsd.cache import new_directory
+from zsd.compile.card import forms_table
+from zsd.compile.checkpoint import KINDS, RESULT
+from zsd.compile.compiled import FP32_ONNX
+from zsd.compile.export import export_onnx
+from zsd.compile.forms import REFERENCE, compare
+from zsd.compile.heldout import HeldOut
+from zsd.compile.int8_forms import write_int8
+from zsd.compile.job import finished
+from zsd.compile.rows import Rows, read_compile_rows
+from zsd.compile_config import CompileConfig
+from zsd.console import say
+from zsd.engines.registry import combinations
+from zsd.errors import ConfigError, EngineError, OutputError
+from zsd.labels import LabelSet
+from zsd.machine import available_cpus, describe_machine
+from zsd.storage import first_line
+from zsd.students import load_student
+from zsd.students.base import FloatArray
+from zsd.students.checkpoint import class_names, read_checkpoint
+from zsd.students.folder import student_directory, student_kind
+
+
+def compile_student(config: CompileConfig) -> dict[str, Any]:
+    """Run the job, or say that it was done; returns what compile.json holds.
+
+    Raises:
+        InputError: the student or the rows are not what they should be, or the output is something else's.
+        EngineError: the architecture does not export, or no int8 form agrees.
+    """
+    source = student_directory(str(config.student))
+    kind = student_kind(source)
+    if kind != "encoder":
+        raise ConfigError(f"--student {config.student}: a {kind} student has no forms to compile: use it as it is")
+    asked = {name: value for name, value in asdict(config).items() if name not in ("output", "student", "teacher")}
+    fingerprint = read_checkpoint(source).fingerprint
+    identity: dict[str, Any] = json.loads(json.dumps(asked | {"student_fingerprint": fingerprint}))
+    output = Path(config.output)
+    before = finished(output, identity)
+    if before is not None:
+        say(f"compile: {output} is done already")
+        return before
+    rows = read_compile_rows(config)
+    threads = available_cpus()
+    torch.set_num_threads(threads)
+    try:
+        with new_directory(output.resolve()) as scratch:
+            figures = _fill(config, source, rows, scratch, identity, threads)
+    except OSError as error:
+        raise OutputError(f"{output}: cannot be made: {first_line(error)}: choose another --output") from None
+    print(forms_table(figures))
+    return figures
+
+
+def _fill(
+    config: CompileConfig, source: Path, rows: Rows, directory: Path, identity: dict[str, Any], threads: int
+) -> dict[str, Any]:
+    """Everything that the directory holds; returns compile.json."""
+    for file in source.iterdir():
+        if file.is_file() and file.suffix in KINDS and file.name != RESULT:
+            shutil.copyfile(file, directory / file.name)
+    student = read_checkpoint(directory)
+    say("compile: exporting to ONNX")
+    (directory / "onnx").mkdir()
+    export_onnx(student, directory / FP32_ONNX)
+    names, multi_label = class_names(student.config)
+    say(f"compile: int8: {len(rows.ranges)} rows set the ranges, {len(rows.selection)} decide what stays in fp32")
+    int8, not_made = write_int8(
+        directory,
+        student.sequences(rows.ranges, max_length=student.max_length),
+        lambda reference: HeldOut.of_student(student, rows.selection, reference, multi_label=multi_label),
+        engines=config.engine,
+        min_agreement=config.min_agreement,
+        threads=threads,
+    )
+    labels = LabelSet(names=tuple(names), multi_label=multi_label)
+    figures = {
+        "job": identity,
+        "student": config.student,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "heldout": {"rows": len(rows.heldout)},
+        "forms": measure_student(directory, labels, rows.heldout, engines=config.engine, threads=threads),
+        "int8": int8,
+        "not_made": not_made,
+        "machine": describe_machine(),
+        "zsd_version": zsd.__version__,
+    }
+    content = json.dumps(figures, indent=2, ensure_ascii=False) + "\n"
+    (directory / RESULT).write_text(content, encoding="utf-8")
+    written: dict[str, Any] = json.loads(content)
+    return written
+
+
+def measure_student(
+    directory: Path, labels: LabelSet, texts: Sequence[str], *, engines: Sequence[str], threads: int
+) -> list[dict[str, Any]]:
+    """One entry an engine and precision, torch fp32 first, in the form of `zsd.compile.forms.measure_forms`."""
+    wanted = [one for one in combinations("cpu") if one != REFERENCE and (one[0] in engines or not engines)]
+    forms: list[dict[str, Any]] = []
+    reference_NK: FloatArray | None = None
+    for name, precision in [REFERENCE, *wanted]:
+        say(f"compile: measuring {name} {precision} on {len(texts)} held-out rows")
+        form: dict[str, Any] = {"engine": name, "precision": precision}
+        try:
+            probs_NK, speed = _pass(directory, texts, name, precision, threads)
+        except EngineError as error:
+            if reference_NK is None:
+                raise
+            forms.append(form | {"error": str(error)})
+            continue
+        reference_NK = probs_NK if reference_NK is None else reference_NK
+        forms.append(form | compare(probs_NK, reference_NK, labels) | {"rows_per_second": round(speed, 2)})
+    return forms
+
+
+def _pass(directory: Path, texts: Sequence[str], engine: str, precision: str, threads: int) -> tuple[FloatArray, float]:
+    """Probabilities [N, K], and rows/s of the second pass: the first compiles shapes."""
+    student = load_student(directory, engine=engine, precision=precision, threads=threads)
+    try:
+        student.predict(texts)
+        started = time.perf_counter()
+        probs_NK = student.predict(texts)
+        seconds = time.perf_counter() - started
+    finally:
+        student.close()
+    return probs_NK, len(texts) / seconds
