@@ -101,7 +101,7 @@ def test_a_large_store_is_sampled_without_regard_to_order(
     assert 0.25 < len(samples[0]) / len(logits_NK) < 0.42  # of 3 logits a row, one row in three
     one_N, two_N = (np.sort(sample.entailment[:, 0]) for sample in samples)
     np.testing.assert_array_equal(one_N, two_N)
-    assert 0.4 < samples[0].second_half.mean() < 0.6
+    assert 0.4 < samples[0].halves.mean() < 0.6
     monkeypatch.setattr(fit, "sample_logits", lambda store: samples[0])
     assert fit_recipe(balanced).method == "information"
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from scipy.optimize import check_grad
 
@@ -13,6 +14,11 @@ from zsd.soft_labels.trust import trusted_bias
 
 BIASED = (0.5, 0.0, 0.5, -1.5)
 BALANCED = (0.25, 0.25, 0.25, 0.25)
+
+
+def halves(rows: int) -> npt.NDArray[np.bool_]:
+    """[N, 4] four divisions of the rows."""
+    return np.random.default_rng(0).random((rows, 4)) < 0.5
 
 
 def test_after_batch_calibration_the_mean_of_every_class_is_the_same() -> None:
@@ -65,7 +71,7 @@ def test_texts_that_say_nothing_tell_the_bias() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_on_balanced_classes_a_true_bias_is_taken_off(seed: int) -> None:
     logits_NK, classes_N = synthetic(BALANCED, BIASED, seed=seed)
-    bias_K, evidence = trusted_bias(logits_NK, np.arange(len(logits_NK)) % 2 == 0)
+    bias_K, evidence = trusted_bias(logits_NK, halves(len(logits_NK)))
     assert evidence.refused is None and evidence.batch_trusted
     assert accuracy(logits_NK - bias_K, classes_N) > accuracy(logits_NK, classes_N) + 0.03
     assert evidence.shrinkage > 0.9 and evidence.rows == len(logits_NK)
@@ -77,7 +83,7 @@ def test_on_skewed_classes_batch_calibration_is_not_trusted_and_the_correction_d
     balance: tuple[float, ...], seed: int
 ) -> None:
     logits_NK, classes_N = synthetic(balance, (0.0, 0.0, 0.0, 0.0), seed=seed)
-    bias_K, evidence = trusted_bias(logits_NK, np.arange(len(logits_NK)) % 2 == 0)
+    bias_K, evidence = trusted_bias(logits_NK, halves(len(logits_NK)))
     plain = accuracy(logits_NK, classes_N)
     assert not evidence.batch_trusted
     assert accuracy(logits_NK - batch_bias(logits_NK), classes_N) < plain - 0.05
@@ -86,22 +92,22 @@ def test_on_skewed_classes_batch_calibration_is_not_trusted_and_the_correction_d
 
 def test_a_bias_is_taken_off_skewed_classes_too() -> None:
     logits_NK, classes_N = synthetic((0.2, 0.2, 0.2, 0.4), BIASED)
-    bias_K, evidence = trusted_bias(logits_NK, np.arange(len(logits_NK)) % 2 == 0)
+    bias_K, evidence = trusted_bias(logits_NK, halves(len(logits_NK)))
     assert evidence.refused is None
     assert accuracy(logits_NK - bias_K, classes_N) > accuracy(logits_NK, classes_N) + 0.05
 
 
 def test_where_one_class_has_nearly_all_rows_nothing_is_corrected() -> None:
     logits_NK, _ = synthetic((0.91, 0.03, 0.03, 0.03), (0.0, 0.0, 0.0, 0.0))
-    bias_K, evidence = trusted_bias(logits_NK, np.arange(len(logits_NK)) % 2 == 0)
+    bias_K, evidence = trusted_bias(logits_NK, halves(len(logits_NK)))
     assert not bias_K.any()
     assert evidence.refused is not None and "spread over" in evidence.refused
 
 
 def test_too_few_rows_and_rows_that_disagree_correct_nothing() -> None:
     logits_NK, _ = synthetic(BALANCED, BIASED)
-    bias_K, evidence = trusted_bias(logits_NK[:30], np.arange(30) % 2 == 0)
+    bias_K, evidence = trusted_bias(logits_NK[:30], halves(30))
     assert not bias_K.any() and evidence.refused == "30 rows are too few: 40 are needed"
     noise_NK = np.random.default_rng(0).normal(size=(60, 6)).astype(np.float32)
-    bias_K, evidence = trusted_bias(noise_NK, np.arange(60) % 2 == 0)
+    bias_K, evidence = trusted_bias(noise_NK, halves(60))
     assert not bias_K.any() and evidence.refused is not None and "halves" in evidence.refused

@@ -101,10 +101,10 @@ def unsupervised(store: Store, sample: LogitSample, asked: Recipe) -> Recipe:
 def _information(sample: LogitSample, multi_label: bool) -> tuple[Doubles, list[Evidence]]:
     """[K] the trusted bias; evidence of the K classes together, or multi-label of each."""
     if not multi_label:
-        bias_K, evidence = trusted_bias(sample.entailment, sample.second_half)
+        bias_K, evidence = trusted_bias(sample.entailment, sample.halves)
         return bias_K, [evidence]
     against_NK = sample.entailment - sample.contradiction
-    each = [trusted_bias(yes_or_no(against_NK[:, k]), sample.second_half) for k in range(against_NK.shape[1])]
+    each = [trusted_bias(yes_or_no(against_NK[:, k]), sample.halves) for k in range(against_NK.shape[1])]
     return np.array([bias_2[0] - bias_2[1] for bias_2, _ in each]), [evidence for _, evidence in each]
 
 

@@ -1,6 +1,6 @@
 """The raw logits of a store that a recipe is fitted on: all rows, or the same share of them whatever their order.
 
-Legend: N rows, K labels.
+Legend: N rows, K labels, S divisions into halves.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ import numpy.typing as npt
 from zsd.batching import FloatArray
 from zsd.shards import LOGITS, TEMPLATE_LOGITS, Store, matrix
 
-MOST_NUMBERS = 2_000_000
+MOST_NUMBERS = 1_000_000
 """Most logits, rows times classes, that a recipe is fitted on: more would take longer and say nothing new."""
+
+DIVISIONS = 4
+"""Ways to divide the rows into halves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +29,12 @@ class LogitSample:
     Attributes:
         entailment: [N, K] raw logits.
         contradiction: [N, K] raw logits.
-        second_half: [N] which of two halves a row is in, by the hash of its id.
+        halves: [N, S] in each of S divisions, which of two halves a row is in, by the hash of its id.
     """
 
     entailment: FloatArray
     contradiction: FloatArray
-    second_half: npt.NDArray[np.bool_]
+    halves: npt.NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.entailment)
@@ -50,24 +53,19 @@ def sample_logits(store: Store, *, most: int = MOST_NUMBERS, template: int | Non
     """
     labels = len(store.manifest["labels"]["names"])
     share = min(1.0, most / max(1, int(store.manifest["rows"]) * labels))
-    halves: list[npt.NDArray[np.bool_]] = []
+    halves = [np.empty((0, DIVISIONS), dtype=bool)]
+    bits = np.arange(DIVISIONS, dtype=np.uint64)
     columns = LOGITS if template is None else TEMPLATE_LOGITS
     chosen = slice(None) if template is None else slice(template * labels, (template + 1) * labels)
     logits: dict[str, list[FloatArray]] = {name: [np.empty((0, labels), np.float32)] for name in columns}
     for table in store.tables(["id", *columns]):
         hashes_N = np.fromiter(_hashes(table["id"].to_pylist()), dtype=np.uint64, count=table.num_rows)
-        kept_N = hashes_N >> np.uint64(1) < np.uint64(share * 2**63)
-        halves.append((hashes_N[kept_N] & np.uint64(1)).astype(bool))
+        kept_N = hashes_N >> np.uint64(DIVISIONS) < np.uint64(share * 2 ** (64 - DIVISIONS))
+        halves.append((hashes_N[kept_N][:, None] >> bits & np.uint64(1)).astype(bool))
         for name, parts in logits.items():
             parts.append(matrix(table[name])[kept_N, chosen])
     entailment_NK, contradiction_NK = (np.concatenate(parts) for parts in logits.values())
-    return LogitSample(
-        entailment=entailment_NK, contradiction=contradiction_NK, second_half=np.concatenate([_none(), *halves])
-    )
-
-
-def _none() -> npt.NDArray[np.bool_]:
-    return np.empty(0, dtype=bool)
+    return LogitSample(entailment=entailment_NK, contradiction=contradiction_NK, halves=np.concatenate(halves))
 
 
 def _hashes(ids: list[str]) -> Iterator[int]:

@@ -6,15 +6,20 @@
 * **classes to compare**: the teacher itself spreads the rows over at least `LEAST_SPREAD` of the classes (the
   exponential of the entropy of its mean answer, over K). Where nearly all rows are of one class, a boundary has no
   sparse place to move to but into that class;
-* **stable**: fitted on one half of the rows and on the other, the corrections give different classes to at most
-  `MOST_UNSTABLE` as many rows as the correction changes. Noise is shrunk besides: the correction counts by the share of
-  its variance that is not noise (James & Stein), estimated by the halves.
+* **stable**: fitted on one half of the rows and on the other (the mean of several divisions), the corrections give
+  different classes to at most `MOST_UNSTABLE` of the rows, and to at most `MOST_NOISE` as many as the correction
+  changes. Noise is shrunk besides: the correction counts by the share of its variance that is not noise (James &
+  Stein).
+
+The constants were chosen with the bundled teacher on draws of AG News of 200 to 2,000 rows, balanced and skewed, and
+on seven other tasks, gold labels serving only to score: with them no draw lost more than a point, and balanced draws of
+500 rows and more gained 5 to 6.
 
 Batch calibration assumes balanced classes, which no logit can prove: imposed on a skewed corpus it moves boundaries
 into crowds. So it may be trusted where the information correction, which does not assume it, is trusted and gives at
 least `LEAST_AGREEMENT` of the rows the same class. `auto` never chooses it; who asks for it gets it, with this verdict.
 
-Legend: N rows, K classes.
+Legend: N rows, K classes, S divisions into halves.
 """
 
 from __future__ import annotations
@@ -30,8 +35,9 @@ from zsd.soft_labels.bias import SHARPNESS, Doubles, batch_bias, information_bia
 
 LEAST_ROWS = 40
 LEAST_SPREAD = 0.75
-MOST_UNSTABLE = 0.5
-LEAST_AGREEMENT = 0.9
+MOST_UNSTABLE = 0.08
+MOST_NOISE = 0.7
+LEAST_AGREEMENT = 0.95
 Halves = npt.NDArray[np.bool_]
 
 
@@ -43,7 +49,7 @@ class Evidence:
         rows: N.
         spread: share of the K classes that the teacher's own answers are spread over.
         moved: share of the rows of which the correction changes the class.
-        unstable: share of the rows that corrections of the two halves give different classes.
+        unstable: share of the rows that corrections of two halves give different classes.
         shrinkage: what is left of the correction after noise is taken off it, from 0 to 1.
         agreement: share of the rows that batch calibration gives the same class.
         refused: why the correction is not applied; None where it may be trusted.
@@ -68,30 +74,31 @@ class Evidence:
         return {**figures, "batch_trusted": self.batch_trusted}
 
 
-def trusted_bias(logits_NK: FloatArray, second_half_N: Halves) -> tuple[Doubles, Evidence]:
+def trusted_bias(logits_NK: FloatArray, halves_NS: Halves) -> tuple[Doubles, Evidence]:
     """[K] the information correction as far as it may be trusted (all 0 where it may not), and why.
 
     Args:
         logits_NK: single-label logits.
-        second_half_N: two halves of the rows, chosen without regard to their order.
+        halves_NS: several divisions of the rows into halves, chosen without regard to their order.
     """
     rows, labels = logits_NK.shape
-    halves = [logits_NK[second_half_N == side] for side in (False, True)]
-    if rows < LEAST_ROWS or not all(map(len, halves)):
+    divided = [[logits_NK[half_N], logits_NK[~half_N]] for half_N in halves_NS.T]
+    if rows < LEAST_ROWS or not all(len(half) for halves in divided for half in halves):
         told = f"{rows} rows are too few: {LEAST_ROWS} are needed"
         evidence = _evidence(logits_NK, rows=rows, spread=0.0, unstable=0.0, shrinkage=0.0, refused=told)
         return np.zeros(labels), evidence
     spread = spread_of(logits_NK)
-    bias_K, *of_halves = (information_bias(one) for one in (logits_NK, *halves))
-    noise = float(((of_halves[0] - of_halves[1]) ** 2).mean()) / 4  # two halves vary twice as much as their mean
+    bias_K = information_bias(logits_NK)
+    pairs = [[information_bias(half) for half in halves] for halves in divided]
+    noise = float(np.mean([((one - other) ** 2).mean() for one, other in pairs])) / 4  # halves differ twice as much
     shrinkage = max(0.0, 1 - noise / max(float((bias_K**2).mean()), 1e-12))
     bias_K = bias_K * shrinkage
-    unstable = changed(logits_NK, *of_halves)
+    unstable = float(np.mean([changed(logits_NK, one, other) for one, other in pairs]))
     moved = changed(logits_NK, bias_K, np.zeros(labels))
     refused = None
     if spread < LEAST_SPREAD:
         refused = f"the rows are spread over {spread:.0%} of the classes only, {LEAST_SPREAD:.0%} are needed"
-    elif unstable > MOST_UNSTABLE * moved:
+    elif unstable > min(MOST_UNSTABLE, MOST_NOISE * moved):
         refused = f"halves of the rows disagree on {unstable:.1%} of them, the correction changes {moved:.1%}"
     evidence = _evidence(
         logits_NK, bias_K, rows=rows, spread=spread, unstable=unstable, shrinkage=shrinkage, refused=refused
