@@ -33,6 +33,7 @@ from zsd.distributed.label import label
 from zsd.distributed.predict import DEFERRAL_UNIT_ROWS, ENGINE_AGREEMENT, predict
 from zsd.distributed.store_job import ingest_corpus
 from zsd.distributed.train import distill
+from zsd.errors import ConfigError
 from zsd.heldout import heldout_rows, read_card
 from zsd.output import claim
 from zsd.shards import MANIFEST, Store, read_json, write_json
@@ -56,6 +57,8 @@ def annotate(config: AnnotateConfig, arguments: dict[str, Any]) -> dict[str, Any
     Raises:
         InputError: see `label`, `distill` and `predict`.
     """
+    if not storage.resolve(config.output).is_local:
+        raise ConfigError(f"--output {config.output}: zsd annotate works in a local or mounted folder only")
     labels = config.label_set()
     asked = {one.name: getattr(config, one.name) for one in fields(config) if one.name not in NOT_IDENTITY}
     identity = asked | {
