@@ -22,7 +22,7 @@ from zsd.corpus.normalize import text_ids
 from zsd.errors import ConfigError
 from zsd.gold import GoldRows, read_gold
 from zsd.shards import Store, checksum, read_json
-from zsd.soft_labels import fit_recipe
+from zsd.soft_labels import Recipe, fit_recipe
 from zsd.students.folder import CARD, STUDENT
 from zsd.students.spec import DEFAULT_CHECKPOINT_STUDENT, DEFAULT_LAYERS_STUDENT, parse_student
 from zsd.teachers.nli import absolute_checkpoint, checkpoint_fingerprint
@@ -238,7 +238,7 @@ def _identity(config: DistillConfig, store: Store, tasks: list[TrainTask]) -> di
         "soft_labels": checksum(shards.encode()),
         "students": [task.student for task in tasks],
         "checkpoints": [_fingerprint(task.student) for task in tasks],
-        "recipe": {name: value for name, value in task.recipe.to_dict().items() if name != "facts"},
+        "recipe": _rounded(task.recipe),
         "gold": checksum(reviewed.encode()) if task.gold else None,
         "test": checksum("".join(sorted(task.excluded)).encode()) if task.excluded else None,
         "limit": config.limit,
@@ -250,6 +250,12 @@ def _identity(config: DistillConfig, store: Store, tasks: list[TrainTask]) -> di
         "rounds": config.rounds,
         "training_arguments": task.arguments,
     }
+
+
+def _rounded(recipe: Recipe) -> dict[str, Any]:
+    """A recipe up to what another processor may compute differently."""
+    prior = None if recipe.prior is None else [round(one, 3) for one in recipe.prior]
+    return {"method": recipe.method, "temperature": round(recipe.temperature, 3), "prior": prior}
 
 
 def _fingerprint(student: str) -> str | None:

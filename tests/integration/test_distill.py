@@ -24,12 +24,14 @@ from zsd.distributed.benchmark import benchmark
 from zsd.distributed.predict import predict
 from zsd.distributed.train import distill
 from zsd.errors import ConfigError, InputError
-from zsd.inference import predict as run_student
+from zsd.inference import FloatArray
 from zsd.shards import Store, matrix
-from zsd.students.checkpoint import load_checkpoint
+from zsd.students import load_student
 from zsd.training_data import heldout_mask
 from zsd.verify import verify_store
 
+ROUNDING = 5e-3
+"""How far probabilities may lie apart that came of the same steps, summed in another order."""
 NAMES = ["technology", "sports", "health", "travel"]
 
 
@@ -55,8 +57,7 @@ def test_card_tells_where_the_student_comes_from(distilled: Path, labelled: Path
 
 def test_student_learned_what_the_teacher_says(distilled: Path, labelled: Path) -> None:
     rows = Store(str(labelled)).read(["text", "probs"])
-    model, tokenizer = load_checkpoint(distilled / "student")
-    student_NK = run_student(model, tokenizer, rows["text"].to_pylist()).probs
+    student_NK = load_student(distilled).predict(rows["text"].to_pylist())
     agreement = (student_NK.argmax(axis=1) == matrix(rows["probs"]).argmax(axis=1)).mean()
     assert agreement > 0.6  # 40 steps on 140 rows; chance is about 0.27
 
@@ -104,23 +105,28 @@ def test_training_goes_on_from_an_earlier_student(distilled: Path, labelled: Pat
 
 @pytest.mark.slow
 def test_the_number_of_workers_changes_nothing(labelled: Path, tmp_path: Path) -> None:
-    losses, weights = [], []
+    losses, answers = [], []
     for workers in (1, 2, 4):
         output = tmp_path / str(workers)
         config = DistillConfig(soft_labels=str(labelled), output=str(output), num_workers=workers)
         card = distill(config, {"max_steps": 20, "bf16": False})
         assert card["workers"] == workers
         losses.append(card["heldout"]["loss"])
-        weights.append(load_file(output / "student" / "model.safetensors"))
+        answers.append(_answers(output, labelled))
     np.testing.assert_allclose(losses, losses[0], rtol=1e-3)
-    for other in weights[1:]:
-        for name, tensor in weights[0].items():
-            np.testing.assert_allclose(tensor.numpy(), other[name].numpy(), atol=2e-3, err_msg=name)
+    for other_NK in answers[1:]:
+        np.testing.assert_allclose(answers[0], other_NK, atol=ROUNDING)
+
+
+def _answers(output: Path, labelled: Path) -> FloatArray:
+    """What a student says of all rows. Weights cannot be compared: Adam makes whole steps of rounding errors where the
+    true gradient is 0, as that of the bias of an attention's keys is."""
+    return load_student(output).predict(Store(str(labelled)).read(["text"])["text"].to_pylist())
 
 
 @pytest.mark.slow
 def test_a_worker_killed_in_the_middle_changes_nothing_but_time(labelled: Path, tmp_path: Path) -> None:
-    weights = []
+    answers = []
     for name in ("whole", "killed"):
         output = tmp_path / name
         config = DistillConfig(soft_labels=str(labelled), output=str(output), num_workers=2)
@@ -129,9 +135,8 @@ def test_a_worker_killed_in_the_middle_changes_nothing_but_time(labelled: Path, 
             threading.Thread(target=_kill_a_worker, args=(output, killed), daemon=True).start()
         distill(config, {"max_steps": 60, "save_steps": 10, "bf16": False})
         assert killed.is_set() == (name == "killed")
-        weights.append(load_file(output / "student" / "model.safetensors"))
-    for tensor_name, tensor in weights[0].items():
-        np.testing.assert_allclose(tensor.numpy(), weights[1][tensor_name].numpy(), atol=1e-4, err_msg=tensor_name)
+        answers.append(_answers(output, labelled))
+    np.testing.assert_allclose(answers[0], answers[1], atol=ROUNDING)
 
 
 def _kill_a_worker(output: Path, killed: threading.Event) -> None:
@@ -160,10 +165,7 @@ def test_training_killed_with_two_workers_and_resumed_with_one_equals_uninterrup
     assert not (killed / "student").exists()
     resumed = _zsd_distill(labelled, killed)
     assert resumed.wait() == 0
-    one, other = (load_file(out / "student" / "model.safetensors") for out in (whole, killed))
-    assert one.keys() == other.keys()
-    for name, tensor in one.items():
-        np.testing.assert_allclose(tensor.numpy(), other[name].numpy(), atol=2e-3, err_msg=name)
+    np.testing.assert_allclose(_answers(whole, labelled), _answers(killed, labelled), atol=ROUNDING)
 
 
 def _zsd_distill(labelled: Path, output: Path, workers: int = 1) -> subprocess.Popen[bytes]:
@@ -194,8 +196,7 @@ def test_predictions_are_those_of_the_student(distilled: Path, tmp_path: Path) -
     assert manifest["rows"] == manifest["rows_in"] == 169
     assert verify_store(str(tmp_path / "out")).problems == []
     rows = pq.read_table(tmp_path / "out" / "predictions")
-    model, tokenizer = load_checkpoint(distilled / "student")
-    expected_NK = run_student(model, tokenizer, rows["text"].to_pylist()).probs
+    expected_NK = load_student(distilled).predict(rows["text"].to_pylist())
     np.testing.assert_allclose(matrix(rows["probs"]), expected_NK, atol=1e-4)
 
 
@@ -206,8 +207,7 @@ def test_evaluate_counts_what_it_says(
     data = str(sample_path("test.csv"))
     assert main(["evaluate", "--model", str(distilled), "--data", data, "--json", str(target)]) == 0
     assert "accuracy" in capsys.readouterr().out
-    model, tokenizer = load_checkpoint(distilled / "student")
-    best_N = run_student(model, tokenizer, list(gold_rows)).probs.argmax(axis=1)
+    best_N = load_student(distilled).predict(list(gold_rows)).argmax(axis=1)
     right = [NAMES[k] == gold for k, gold in zip(best_N, gold_rows.values(), strict=True)]
     assert json.loads(target.read_text())["accuracy"] == pytest.approx(np.mean(right))
 
