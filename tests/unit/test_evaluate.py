@@ -15,11 +15,10 @@ from zsd.config import EvaluateConfig
 from zsd.errors import ConfigError, InputError, StudentError
 from zsd.evaluate import evaluate, evaluation_table
 from zsd.evaluation import classification_metrics
-from zsd.inference import predict
 from zsd.shards import MANIFEST, Store, matrix, read_json, write_json
 from zsd.soft_labels import Recipe
 from zsd.students import load_student
-from zsd.students.checkpoint import load_checkpoint, save_student
+from zsd.students.checkpoint import save_student
 from zsd.students.layers import build_student
 from zsd.students.spec import parse_student
 from zsd.training_data import heldout_mask
@@ -36,8 +35,7 @@ def gold(tmp_path: Path) -> Path:
 def test_the_figures_are_those_of_the_predictions(gold: Path) -> None:
     result = evaluate(EvaluateConfig(model=str(bundled_teacher_path()), data=(str(gold),)))
     texts = ["A cat sleeps.", "A dog runs.", "It rains."]
-    model, tokenizer = load_checkpoint(bundled_teacher_path())
-    probs_NK = predict(model, tokenizer, texts).probs
+    probs_NK = load_student(bundled_teacher_path()).predict(texts)
     expected = classification_metrics(np.array([0, 1, 1]), probs_NK, ["entailment", "not_entailment"])
     assert {key: result[key] for key in expected} == expected
     assert (result["rows"], result["multi_label"], result["data"]) == (3, False, [str(gold)])

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zsd.assets import bundled_teacher_path
-from zsd.inference import encode, pad, predict
+from zsd.inference import encode, pad, probabilities, token_logits
 from zsd.students.layers import build_student
 from zsd.students.spec import parse_student
 
@@ -35,28 +35,33 @@ def one_by_one(model: Any, tokenizer: Any, text: str) -> np.ndarray[Any, Any]:
     return probs
 
 
+def run(student: tuple[Any, Any], texts: list[str], token_budget: int = 2048, max_length: int = 512) -> Any:
+    model, tokenizer = student
+    ids = encode(tokenizer, texts, max_length=max_length)
+    return token_logits(model, tokenizer, ids, token_budget=token_budget)
+
+
 @pytest.mark.parametrize("token_budget", [1, 64, 8192])
 def test_batches_give_what_each_text_gives_alone_in_order(student: tuple[Any, Any], token_budget: int) -> None:
     model, tokenizer = student
-    probs_NK = predict(model, tokenizer, TEXTS, token_budget=token_budget).probs
+    multi_label = model.config.problem_type == "multi_label_classification"
+    probs_NK = probabilities(run(student, TEXTS, token_budget), multi_label=multi_label)
     expected_NK = np.stack([one_by_one(model, tokenizer, text) for text in TEXTS])
     np.testing.assert_allclose(probs_NK, expected_NK, atol=1e-5)
     assert probs_NK.dtype == np.float32
 
 
 def test_no_text_gives_no_row_and_training_mode_is_put_back(student: tuple[Any, Any]) -> None:
-    model, tokenizer = student
-    model.train()
-    assert predict(model, tokenizer, []).probs.shape == (0, 3)
-    assert model.training
-    model.eval()
+    student[0].train()
+    assert run(student, []).shape == (0, 3)
+    assert student[0].training
+    student[0].eval()
 
 
 def test_texts_are_cut_at_max_length(student: tuple[Any, Any]) -> None:
-    model, tokenizer = student
-    assert [len(ids) for ids in encode(tokenizer, TEXTS, max_length=8)] == [8, 2, 8, 6, 3, 8]
-    short = predict(model, tokenizer, ["alpha beta gamma delta"], max_length=4).probs
-    np.testing.assert_allclose(short, predict(model, tokenizer, ["alpha beta"]).probs, atol=1e-6)
+    assert [len(ids) for ids in encode(student[1], TEXTS, max_length=8)] == [8, 2, 8, 6, 3, 8]
+    short = run(student, ["alpha beta gamma delta"], max_length=4)
+    np.testing.assert_allclose(short, run(student, ["alpha beta"]), atol=1e-5)
 
 
 @given(lengths=st.lists(st.integers(1, 30), min_size=1, max_size=6), left=st.booleans())
@@ -75,14 +80,6 @@ def test_padding_keeps_every_token_and_rounds_up_to_eight(lengths: list[int], le
         assert batch["input_ids"][n][real].tolist() == row
         assert (batch["input_ids"][n][~real] == 9).all()
         assert bool(real[-1 if left else 0])
-
-
-def test_what_a_pass_costs_is_counted(student: tuple[Any, Any]) -> None:
-    model, tokenizer = student
-    result = predict(model, tokenizer, ["one two", "one two three four five six seven eight"], max_length=9)
-    assert result.tokens == 4 + 9
-    assert result.truncated == 1
-    assert result.padding_waste == pytest.approx(1 - 13 / 32)
 
 
 def test_padding_stops_at_what_the_model_takes(student: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from tests.families import FAMILIES, LAYERS, SIZES, tiny_checkpoint
 from zsd.assets import bundled_teacher_path
 from zsd.errors import StudentError
 from zsd.quiet import quiet_transformers
-from zsd.students.checkpoint import load_checkpoint, save_student, student_names
+from zsd.students.checkpoint import class_names, load_checkpoint, save_student
 from zsd.students.layers import build_student, choose_layers
 from zsd.students.spec import parse_student
 
@@ -59,7 +59,7 @@ def test_a_student_holds_the_teachers_own_tensors_and_a_fresh_head(family: str, 
     save_student(model, tokenizer, tmp_path / "student")
     again, _ = load_checkpoint(tmp_path / "student")
     torch.testing.assert_close(again(**inputs).logits, model(**inputs).logits)
-    assert student_names(again) == (NAMES, False)
+    assert class_names(again.config) == (NAMES, False)
 
 
 def test_the_head_is_fresh_even_where_the_teacher_has_as_many_classes(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_a_checkpoint_of_the_same_classes_keeps_its_head(tmp_path: Path) -> None
     assert torch.equal(again.classifier.weight, model.classifier.weight)
     other, _ = build_student(parse_student(str(tmp_path)), teacher=None, names=NAMES[::-1], multi_label=True, seed=0)
     assert not torch.equal(other.classifier.weight, model.classifier.weight)
-    assert student_names(other) == (NAMES[::-1], True)
+    assert class_names(other.config) == (NAMES[::-1], True)
 
 
 def test_the_seed_and_nothing_else_decides_the_fresh_weights(tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ class _Round:
 
         def answers(ids: Sequence[Any]) -> FloatArray:
             with torch.autocast(self.device, torch.bfloat16, enabled=self._chosen(len(ids))["bf16"]):
-                logits_NK = token_logits(model, tokenizer, ids)[0]
+                logits_NK = token_logits(model, tokenizer, ids)
             objective = self.task.objective
             return probabilities(logits_NK / np.float32(objective.temperature), multi_label=objective.multi_label)
 

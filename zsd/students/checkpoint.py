@@ -42,13 +42,8 @@ def load_checkpoint(directory: str | Path, precision: str = "fp32") -> tuple[Any
         return model.eval(), load_tokenizer(str(directory))
 
 
-def student_names(model: Any) -> tuple[list[str], bool]:
-    """Class names in order, and whether the student is multi-label, as its configuration says."""
-    return class_names(model.config)
-
-
 def class_names(config: Any) -> tuple[list[str], bool]:
-    """The same, read off the configuration itself."""
+    """Class names in order, and whether they are independent of each other, as a configuration says."""
     return [config.id2label[k] for k in range(config.num_labels)], config.problem_type == "multi_label_classification"
 
 
