@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -95,7 +96,7 @@ def _check_students(plan: TrainingPlan) -> None:
 def _train(task: TrainTask, config: DistillConfig) -> None:
     """All rounds of one student; those that are done already are passed over."""
     started = time.monotonic()
-    rows = Store(task.store).manifest["rows"]
+    rows = min(task.limit or math.inf, Store(task.store).manifest["rows"])
     light = parse_student(task.student).kind != "encoder"
     say(f"distill: {task.student} on {rows:,} soft-labelled rows, {1 if light else config.num_workers} worker(s)")
     for turn in task.turns:
