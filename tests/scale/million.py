@@ -77,6 +77,15 @@ class Run:
         ]
         return wrong + verify_store(str(output)).problems
 
+    def line(self) -> str:
+        """All figures."""
+        m = self.manifest
+        return (
+            f"label of {m['rows_in']:,} rows: {m['rows']:,} labelled, {m['duplicates']:,} duplicates, "
+            f"{m['rejected']:,} rejected, {len(m['shards'])} file(s), {len(m['timeline'])} units, "
+            f"{self.seconds:.0f} s; peak memory: driver {self.driver_mb:,.0f} MiB, actor {self.actor_mb:,.0f} MiB"
+        )
+
 
 def run(folder: Path, rows: int) -> tuple[Run, Path]:
     """Make a corpus and label it."""
@@ -110,27 +119,24 @@ def main() -> int:
     parser.add_argument("--small", type=int, default=10_000, help="rows of the run that memory is compared with")
     parser.add_argument("--ingest-only", action="store_true")
     asked = parser.parse_args()
+    problems: list[str] = []
+    runs: dict[int, Run] = {}
     with tempfile.TemporaryDirectory(prefix="zsd-scale-") as name:
         folder = Path(name)
-        runs = {} if asked.ingest_only else {rows: run(folder, rows) for rows in (asked.small, asked.rows)}
+        for rows in () if asked.ingest_only else (asked.small, asked.rows):
+            runs[rows], output = run(folder, rows)
+            print(runs[rows].line(), flush=True)
+            problems += [f"{rows:,} rows: {one}" for one in runs[rows].problems(output)]
         if asked.ingest_only:
             write_corpus(folder / f"{asked.rows}.jsonl", asked.rows)
         figures = ingest(folder / f"{asked.rows}.jsonl", folder / "ingest")
-        problems = [f"{rows:,} rows: {one}" for rows, (done, out) in runs.items() for one in done.problems(out)]
     speed = figures["rows"] / figures["cpu"]
     print(
         f"ingest of {figures['rows']:,} rows in one process: {speed:,.0f} rows/s per core of CPU used "
         f"({figures['cpu']:.1f} CPU s, {figures['seconds']:.1f} s), peak {figures['peak_mb']:,.0f} MiB"
     )
-    for rows, (done, _) in runs.items():
-        m = done.manifest
-        print(
-            f"label of {rows:,} rows: {m['rows']:,} labelled, {m['duplicates']:,} duplicates, {m['rejected']:,} "
-            f"rejected, {len(m['shards'])} file(s), {len(m['timeline'])} units, {done.seconds:.0f} s; peak memory: "
-            f"driver {done.driver_mb:,.0f} MiB, actor {done.actor_mb:,.0f} MiB"
-        )
     if runs:
-        small, large = (runs[rows][0] for rows in (asked.small, asked.rows))
+        small, large = runs[asked.small], runs[asked.rows]
         grown = {"driver": large.driver_mb / small.driver_mb, "actor": large.actor_mb / small.actor_mb}
         print("memory, times the small run: " + ", ".join(f"{who} {times:.2f}" for who, times in grown.items()))
         problems += [f"the {who}'s memory grew {n:.2f} times" for who, n in grown.items() if n > MOST_GROWTH]
