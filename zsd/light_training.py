@@ -31,6 +31,7 @@ def train_light(task: TrainTask, *, write: Callable[[str], None] = print) -> Non
         gold=task.gold,
         new_gold=task.new_gold,
         excluded=task.excluded,
+        limit=task.limit,
         weight=task.weight,
         gold_weight=task.gold_weight,
     )
