@@ -104,6 +104,7 @@ def test_training_goes_on_from_an_earlier_student(distilled: Path, labelled: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_number_of_workers_changes_nothing(labelled: Path, tmp_path: Path) -> None:
     losses, answers = [], []
     for workers in (1, 2, 4):
@@ -125,6 +126,7 @@ def _answers(output: Path, labelled: Path) -> FloatArray:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_worker_killed_in_the_middle_changes_nothing_but_time(labelled: Path, tmp_path: Path) -> None:
     answers = []
     for name in ("whole", "killed"):
@@ -150,6 +152,7 @@ def _kill_a_worker(output: Path, killed: threading.Event) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_training_killed_with_two_workers_and_resumed_with_one_equals_uninterrupted(
     labelled: Path, tmp_path: Path
 ) -> None:
