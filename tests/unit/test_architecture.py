@@ -17,6 +17,7 @@ ORDER = (
         "cache",
         "assets",
         "console",
+        "figures",
         "machine",
         "options",
         "quiet",
@@ -120,6 +121,7 @@ ORDER = (
         "push",
         "serving",
         "distributed",
+        "commands",
         "cli",
     ),
 )

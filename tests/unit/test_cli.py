@@ -21,12 +21,18 @@ LABEL = CORPUS | {
     *("--nli-classes", "--max-length", "--long-text", "--engine", "--precision", "--min-agreement"),
     *("--reuse", "--reuse-other", "--content-free", "--no-content-free"),
 }
+TRAINING = {
+    *("--student", "--students", "--num-workers", "--min-workers", "--calibrate", "--weight", "--balance"),
+    *("--hard-labels", "--rounds", "--patience", "--gold", "--gold-text-column", "--gold-label-column"),
+    *("--gold-weight", "--freeze-embeddings", "--no-freeze-embeddings"),
+}
 FLAGS = {
-    "run": LABEL | {"--student", "--num-workers", "--test", "--label-column"},
+    "run": LABEL | TRAINING | {"--test", "--label-column"},
     "label": LABEL | {"--report"},
-    "distill": {
-        *("--soft-labels", "--output", "--student", "--num-workers", "--heldout-fraction", "--ray-address"),
-        *("--freeze-embeddings", "--no-freeze-embeddings"),
+    "distill": TRAINING
+    | {
+        *("--soft-labels", "--output", "--heldout-fraction", "--ray-address", "--limit", "--test"),
+        "--test-text-column",
     },
     "evaluate": {
         *("--model", "--engine", "--precision", "--data", "--soft-labels", "--output", "--label-column"),
@@ -38,23 +44,20 @@ FLAGS = {
         *("--shortlist", "--teacher-engine"),
     },
     "annotate": LABEL
+    | TRAINING
     | {
-        *("--student", "--num-workers", "--calibrate", "--alpha", "--judging-rows", "--first-rows", "--growth"),
-        *("--student-engine", "--student-precision", "--students", "--min-workers", "--weight", "--balance"),
-        *("--hard-labels", "--rounds", "--patience", "--gold", "--gold-text-column", "--gold-label-column"),
-        *("--gold-weight", "--freeze-embeddings", "--no-freeze-embeddings"),
+        *("--alpha", "--judging-rows", "--first-rows", "--growth", "--student-engine", "--student-precision"),
     },
     "benchmark": {
         *("--model", "--data", "--output", "--teacher", "--template", "--nli-classes", "--text-column"),
         *("--label-column", "--limit", "--speed-rows", "--rounds", "--engines", "--ray-overhead", "--no-ray-overhead"),
         *("--ray-address", "--round-seconds", "--compiled", "--min-agreement"),
-        *("--old-recipe", "--no-old-recipe"),
+        *("--old-recipe", "--no-old-recipe", "--student-engines"),
     },
     "nightly": LABEL
+    | TRAINING
     | {
-        *("--student", "--students", "--num-workers", "--min-workers", "--calibrate", "--weight", "--balance"),
-        *("--hard-labels", "--rounds", "--patience", "--gold", "--gold-text-column", "--gold-label-column"),
-        *("--gold-weight", "--freeze-embeddings", "--no-freeze-embeddings", "--heldout-fraction"),
+        "--heldout-fraction",
         *("--registry", "--night", "--test", "--label-column", "--from-scratch", "--no-from-scratch"),
         *("--max-regression", "--min-score", "--class-floor", "--max-class-drop", "--class-rows", "--max-ece"),
         *("--max-ece-rise", "--max-balance-drift", "--keep", "--lock-expiry", "--mlflow"),
@@ -178,7 +181,7 @@ def test_flags_win_over_the_job_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
         seen.append(make(*given))
         sys.exit(0)
 
-    monkeypatch.setattr("zsd.cli.make", remember)
+    monkeypatch.setattr("zsd.commands.make", remember)
     for extra in ([], ["--limit", "7", "--output", "o", "--no-multi-label", "--label", "x", "--label", "y"]):
         with pytest.raises(SystemExit):
             main(["label", "--config", str(job), *extra])
