@@ -172,7 +172,8 @@ def open_sides(task: TrainTask, rows: str, labels: str | None) -> tuple[Training
             )
     if not train.keep.any():
         raise InputError(
-            f"--rounds {task.rounds}: the student is sure of no row after round {task.round - 1}: lower it"
+            f"--rounds {task.rounds}: the student decides no row as its teacher does after round {task.round - 1}: "
+            "train longer, or lower it"
         )
     train.weights, train.copies = plan_epoch(
         train.probs,

@@ -209,7 +209,7 @@ def test_a_student_predicts_a_unit(tmp_path: Path) -> None:
         parse_student("layers:1"), teacher=bundled_teacher_path(), names=NAMES, multi_label=False, seed=0
     )
     save_student(model, tokenizer, tmp_path / "model")
-    worker = PredictTask(output=output, model=str(tmp_path / "model"), precision="fp32")(Placement())
+    worker = PredictTask(output=output, model=str(tmp_path / "model"), engine="torch", precision="fp32")(Placement())
     record = worker(UNIT, worker="w")
     assert describe_file(str(tmp_path / PREDICTIONS), UNIT.part).records == (record,)
     assert (record.rows, record.pairs, record.truncated) == (len(TEXTS), len(TEXTS), 1)

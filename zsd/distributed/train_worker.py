@@ -146,9 +146,10 @@ class _Round:
         share = {"worker": self.worker, "workers": self.workers}
         model, tokenizer = load_checkpoint(self._local(self.task.before))
         model.to(self.device)
+        bf16 = self._chosen(1)["bf16"]  # depends on the hardware, not on the rows
 
         def answers(ids: Sequence[Any]) -> FloatArray:
-            with torch.autocast(self.device, torch.bfloat16, enabled=self._chosen(len(ids))["bf16"]):
+            with torch.autocast(self.device, torch.bfloat16, enabled=bf16):
                 logits_NK = token_logits(model, tokenizer, ids)
             objective = self.task.objective
             return probabilities(logits_NK / np.float32(objective.temperature), multi_label=objective.multi_label)
