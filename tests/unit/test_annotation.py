@@ -72,7 +72,7 @@ def test_what_cannot_save_or_prove_anything_is_refused() -> None:
     exponent=st.floats(0.05, 1.5),
     growth=st.sampled_from([1.5, 2.0, 4.0]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_samples_grow_until_more_would_cost_more(
     corpus_rows: int, at_thousand: float, exponent: float, growth: float
 ) -> None:
