@@ -5,14 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from zsd.machine import available_cpus
-
-if TYPE_CHECKING:
-    from xdist.scheduler import LoadGroupScheduling
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: threads would only wait for each other
 MOST_PROCESSES = 4
@@ -28,21 +24,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """``-n auto``: some processes for whole folders of tests, this one alone for a few named files."""
+    """``-n auto``: some processes for folders of tests, a file at a time; this one alone for files that are named."""
     processes = min(MOST_PROCESSES, available_cpus())
     return processes if processes > 1 and any(Path(name).is_dir() for name in config.args) else 0
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadGroupScheduling:
-    """A process gets a file of tests at a time, or all tests of an ``xdist_group``: what they share is made once."""
-    from xdist.scheduler import LoadGroupScheduling
-
-    class ByGroupOrFile(LoadGroupScheduling):  # type: ignore[misc]
-        def _split_scope(self, nodeid: str) -> str:
-            group: str = super()._split_scope(nodeid)
-            return group.partition("::")[0]
-
-    return ByGroupOrFile(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""One real Ray cluster for all integration tests: 4 logical CPUs and 2 logical GPUs on whatever machine this is."""
+"""A real Ray cluster for the integration tests of a process: 4 logical CPUs and 2 GPUs on whatever machine this is."""
 
 import os
 import signal
@@ -19,15 +19,6 @@ from zsd.distributed.label import label
 from zsd.distributed.train import distill
 
 SIX_UNITS = {"limit": 96, "unit_rows": 16, "cpus_per_actor": 1}
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share a job are run by the same process: it is done once."""
-    for item in items:
-        for shared in ("labelled", "unit_by_unit"):
-            if shared in getattr(item, "fixturenames", ()):
-                item.add_marker(pytest.mark.xdist_group(shared))
 
 
 @pytest.fixture(scope="session")
