@@ -1,0 +1,71 @@
+"""A student behind a real Ray Serve."""
+
+from __future__ import annotations
+
+import json
+import socket
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.families import tiny_checkpoint
+from zsd.cli import main
+from zsd.errors import StudentError
+from zsd.serve_config import ServeConfig
+from zsd.students import load_student
+
+TEXTS = [f"text number {n}: the match, the market, the moon" for n in range(24)]
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def ask(url: str, path: str, body: Any = None) -> tuple[int, Any]:
+    data = None if body is None else json.dumps(body).encode()
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url + path, data=data), timeout=60) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def test_a_served_student_answers_as_it_does_by_itself(
+    cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from zsd.distributed.serve import serving
+
+    student = tiny_checkpoint(tmp_path / "student", "bert", num_labels=3, id2label={0: "a", 1: "b", 2: "c"})
+    expected_NK = load_student(student, threads=1).predict(TEXTS)
+    config = ServeConfig(model=str(student), port=free_port(), batch_wait=0.05, max_texts=30)
+    with serving(config):
+        assert main(["serve", "--check", "--port", str(config.port)]) == 0
+        assert "ok: encoder student, 3 classes" in capsys.readouterr().out
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda text: ask(config.url, "/predict", {"texts": [text]}), TEXTS))
+        status, whole = ask(config.url, "/predict", {"texts": TEXTS})
+        assert {status, *(one[0] for one in answers)} == {200}
+        for n, probs_K in enumerate(expected_NK):
+            for prediction in (answers[n][1]["predictions"][0], whole["predictions"][n]):
+                assert list(prediction["probs"].values()) == pytest.approx(probs_K.tolist(), abs=1e-4)
+        assert ask(config.url, "/predict", {"text": "x"}) == (
+            422,
+            {"error": 'the request must be {"texts": ["a text", ...]}'},
+        )
+        assert ask(config.url, "/predict", {"texts": ["x"] * 31})[0] == 413
+        assert ask(config.url, "/elsewhere")[0] == 404
+        assert ask(config.url, "/predict")[0] == 404
+    assert main(["serve", "--check", "--port", str(config.port)]) == 1
+
+
+def test_what_is_no_student_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    from zsd.distributed.serve import serving
+
+    with pytest.raises(StudentError, match="no student here"), serving(ServeConfig(model=str(tmp_path))):
+        pass
