@@ -35,8 +35,9 @@ PILOT_SHARE = 1 / 3
 DEFERRED_FOR_RISK = 4.0
 """Rows more that are deferred for each row fewer that may differ: about what it takes where 97 % are asked for."""
 
-FIRST_GAIN = 0.7
-"""What the cost of deferral is expected to fall to with twice the rows, before anything is known: 2 ** -0.5."""
+FIRST_GAIN = 0.85
+"""What the cost of deferral is expected to fall to with twice the trained rows, before anything is known: what it fell
+to on AG News from 1,000 to 2,000 rows."""
 
 LEAST_CORPUS = 4
 """How many times the held-out rows a corpus must have for a sample of it to save anything worth the trouble."""
@@ -201,7 +202,7 @@ def next_trained(samples: Sequence[Sample], plan: Plan, growth: float) -> int | 
     rows = last.rows + trained - last.trained
     if rows >= min(last.total(plan.corpus_rows), plan.corpus_rows):
         return None
-    gain = FIRST_GAIN
+    gain = FIRST_GAIN ** math.log2(growth)
     if len(samples) > 1 and samples[-2].cost:
         gain = min(1.0, last.cost / samples[-2].cost)
     following = rows + gain * last.cost * (plan.corpus_rows - rows)
