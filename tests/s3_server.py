@@ -28,6 +28,7 @@ import pyarrow.fs as pafs
 FAULTS = "/_faults"
 ERROR = b"<Error><Code>InternalError</Code><Message>injected</Message></Error>"
 SLOW_SECONDS = 0.3
+SECRET = "never-to-be-seen-in-a-file"
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def credentials() -> dict[str, str]:
     """What a client of the server needs in its environment; the machine's own settings must not shine through."""
     return {
         "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_SECRET_ACCESS_KEY": SECRET,
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_CONFIG_FILE": os.devnull,
     }
