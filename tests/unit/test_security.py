@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import torch
 
@@ -148,7 +149,6 @@ def test_a_hostile_manifest_reads_nothing_outside(tmp_path: Path, change: str) -
 
 
 def test_a_compiled_model_reads_no_other_file(tmp_path: Path) -> None:
-    onnx = pytest.importorskip("onnx")
     from zsd.engines.deepsparse import _write_static
 
     (tmp_path / "secret").write_bytes(b"\0" * 8)

@@ -48,7 +48,8 @@ def test_mlflow_that_is_not_installed_is_said_before_any_work(monkeypatch: pytes
 
 
 def test_a_night_is_one_run_with_figures_reports_and_the_model(night: Night, tmp_path: Path) -> None:
-    mlflow = pytest.importorskip("mlflow", reason="the extra tracking is not installed")
+    import mlflow
+
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     check_tracking(uri)
     log_night(uri, RESULT, night)
@@ -74,6 +75,5 @@ def test_a_night_is_one_run_with_figures_reports_and_the_model(night: Night, tmp
 
 
 def test_a_server_that_is_not_there_is_one_line() -> None:
-    pytest.importorskip("mlflow", reason="the extra tracking is not installed")
     with pytest.raises(ConfigError, match="--mlflow nonsense://x: cannot be reached"):
         check_tracking("nonsense://x")
