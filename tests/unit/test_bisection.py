@@ -1,3 +1,5 @@
+import functools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,6 +59,6 @@ def test_bad_texts_are_left_out_and_a_fault_that_is_not_theirs_is_raised() -> No
     assert (done, good) == (48, [text for text in texts if text not in ("text 3", "text 40")])
     for bad in (set(texts), set(texts[:6])):
         with pytest.raises(KeyError):
-            without_bad(texts, lambda some, bad=bad: run(some, bad), share=0.1)
+            without_bad(texts, functools.partial(run, bad=bad), share=0.1)
     with pytest.raises(KeyError):  # two texts that fail only together: none is to blame
         without_bad(texts, lambda some: run(some, {"text 3"}) if "text 40" in some else len(some), share=0.1)

@@ -13,7 +13,8 @@ from zsd.selective import POINTS, risk_coverage
 
 
 def test_a_curve_worked_by_hand() -> None:
-    result = risk_coverage(np.float32([0.6, 0.9, 0.8, 0.7]), np.array([False, True, True, False]))
+    confidence_N = np.array([0.6, 0.9, 0.8, 0.7], dtype=np.float32)
+    result = risk_coverage(confidence_N, np.array([False, True, True, False]))
     assert [point["coverage"] for point in result["points"]] == [0.25, 0.5, 0.75, 1.0]
     assert [point["accuracy"] for point in result["points"]] == pytest.approx([1, 1, 2 / 3, 1 / 2])
     assert [point["threshold"] for point in result["points"]] == pytest.approx([0.9, 0.8, 0.7, 0.6])
