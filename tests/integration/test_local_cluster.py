@@ -1,0 +1,147 @@
+"""Jobs submitted to two nodes that cluster/local.sh starts, of which one is killed at work: as on one machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from zsd import storage
+from zsd.assets import sample_path
+from zsd.shards import Store, matrix, read_json
+from zsd.students import load_student
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "cluster" / "local.sh"
+LABELS = str(sample_path("labels.txt"))
+
+
+@dataclass
+class Cluster:
+    """Two nodes, and the environment that means them."""
+
+    env: dict[str, str]
+    folder: Path
+
+    def script(self, command: str) -> str:
+        return self.run(str(SCRIPT), command)
+
+    def run(self, *words: str) -> str:
+        """What a command says that succeeds."""
+        done = subprocess.run(words, env=self.env, cwd=ROOT, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, f"{words}: {done.stdout[-3000:]} {done.stderr[-3000:]}"
+        return done.stdout + done.stderr
+
+    def submit(self, name: str, *words: str) -> None:
+        """``ray job submit``, as the README has it, without waiting."""
+        runtime = self.folder / "runtime_env.yaml"
+        content = yaml.safe_load((ROOT / "jobs" / "runtime_env.yaml").read_text(encoding="utf-8"))
+        content["env_vars"] |= {"ZSD_CACHE": str(self.folder / "cache"), "HF_HUB_OFFLINE": "1"}
+        runtime.write_text(yaml.safe_dump(content), encoding="utf-8")
+        flags = ("--no-wait", "--submission-id", name, "--runtime-env", str(runtime))
+        self.run("ray", "job", "submit", *flags, "--", "python", f"jobs/{name}.py", *words)
+
+    def finish(self, name: str, *, kill_when: Callable[[], bool], result: Path) -> str:
+        """Kill a node once a condition holds, and wait for the job, which must succeed; returns its log."""
+        deadline = time.monotonic() + 300
+        while not kill_when() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        self.script("kill")
+        assert not result.exists(), "the job was over before the node was dead"
+        status = ""
+        while not any(f"'{name}' {end}" in status for end in ("succeeded", "failed", "was stopped")):
+            assert time.monotonic() < deadline, status
+            time.sleep(2)
+            status = self.run("ray", "job", "status", name)
+        log = self.run("ray", "job", "logs", name)
+        assert f"'{name}' succeeded" in status, f"{status}\n{log[-5000:]}"
+        return log
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def two_nodes() -> Iterator[Cluster]:
+    folder = Path(tempfile.mkdtemp(prefix="zsd"))  # short: Ray's socket names are cut at 107 characters
+    own = {"ZSD_CLUSTER": str(folder), "ZSD_CLUSTER_PORT": str(free_port()), "ZSD_CLUSTER_DASHBOARD": str(free_port())}
+    base = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "ZSD_"))}
+    env = base | own | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{base['PATH']}", "PYTHONPATH": str(ROOT)}
+    cluster = Cluster(env, folder)
+    try:
+        cluster.script("start")
+        exports = dict(word.split("=", 1) for word in cluster.script("env").removeprefix("export ").split())
+        cluster.env = env | exports
+        yield cluster
+    finally:
+        cluster.script("stop")
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("corpus") / "corpus.txt"
+    lines = sample_path("corpus.txt").read_text(encoding="utf-8").splitlines()
+    file.write_text("\n".join(lines[:400]) + "\n", encoding="utf-8")
+    return file
+
+
+@pytest.fixture(scope="module")
+def here(corpus: Path) -> Path:
+    """The same jobs without a cluster of their own to join: what the results must be."""
+    output = corpus.parent / "here"
+    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    for words in (label_words(corpus, output), distill_words(output)):
+        subprocess.run([sys.executable, "-m", "zsd.cli", *words], env=env, cwd=ROOT, check=True, timeout=300)
+    return output
+
+
+def label_words(corpus: Path, output: Path) -> list[str]:
+    job = ["label", "--data", str(corpus), "--labels", LABELS, "--output", str(output), "--engine", "torch"]
+    return [*job, "--cpus-per-actor", "1", "--unit-rows", "8"]
+
+
+def distill_words(output: Path) -> list[str]:
+    return ["distill", "--soft-labels", str(output), "--output", str(output), "--max_steps", "30"]
+
+
+def units(output: Path) -> int:
+    return len(storage.list_names(output / "soft_labels", suffix=".parquet"))
+
+
+def test_jobs_on_two_nodes_of_which_one_dies(two_nodes: Cluster, corpus: Path, here: Path) -> None:
+    output = corpus.parent / "there"
+    two_nodes.submit("label", *label_words(corpus, output)[1:], "--cpu-actors", "4")
+    log = two_nodes.finish("label", kill_when=lambda: units(output) >= 1, result=output / "manifest.json")
+    assert "label: 400 rows" in log
+    assert "finished" in two_nodes.run(sys.executable, "-m", "zsd.cli", "status", str(output))
+    columns = ["id", "text", "label", "probs", "entailment"]
+    one, other = (Store(str(uri)).read(columns).sort_by("id") for uri in (here, output))
+    assert one.select(["id", "text", "label"]).equals(other.select(["id", "text", "label"]))
+    np.testing.assert_allclose(matrix(one["entailment"]), matrix(other["entailment"]), atol=1e-4)
+    assert read_json(str(output / "manifest.json"))["rejected"] == 0
+
+    two_nodes.script("add")
+    two_nodes.submit("distill", *distill_words(output)[1:])
+    log = two_nodes.finish("distill", kill_when=(output / "checkpoints").exists, result=output / "student" / "zsd.json")
+    assert "distill: done" in log
+    texts = one["text"].to_pylist()
+    first, second = (load_student(folder).predict(texts) for folder in (here, output))
+    assert (first.argmax(axis=1) == second.argmax(axis=1)).mean() > 0.95
+    assert "Traceback" not in log
