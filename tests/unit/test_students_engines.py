@@ -67,7 +67,8 @@ def test_bf16_is_near(engine: str, student_of: Callable[[str], Path], shared_cac
     try:
         student = load_student(student_of("bert"), engine=engine, precision="bf16", threads=1)
     except EngineError as error:
-        pytest.skip(str(error))
+        assert "bf16" in str(error)  # a processor without it refuses, and says so
+        return
     np.testing.assert_allclose(student.predict(TEXTS), exact, atol=0.1)
 
 
