@@ -6,7 +6,8 @@ Jobs are imported when they are called, so that help and mistakes are answered a
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from zsd.ablation_config import AblationConfig
 from zsd.annotate_config import AnnotateConfig
@@ -24,17 +25,20 @@ from zsd.errors import ConfigError, GateError
 from zsd.figures import figures
 from zsd.job_file import TRAINING, job_options, nightly_options, run_options
 from zsd.nightly_config import NightlyConfig, RollbackConfig
-from zsd.options import make
+from zsd.options import Options, make
 from zsd.push_config import PushConfig
 from zsd.serve_config import ServeConfig
 
+Config = TypeVar("Config", bound=Options)
+Figures = dict[str, Any]
 
-def _config(options: argparse.Namespace, config: type[Any], table: str) -> Any:
+
+def _config(options: argparse.Namespace, config: type[Config], table: str) -> Config:
     """A job's configuration from its TOML table and the flags."""
     return _merged(options, config, job_options(options.job, table))
 
 
-def _merged(options: argparse.Namespace, config: type[Any], asked: dict[str, Any]) -> Any:
+def _merged(options: argparse.Namespace, config: type[Config], asked: dict[str, Any]) -> Config:
     given = vars(options)
     if "label" in given or "labels" in given:  # two ways to say one thing: the flag wins over either in the file
         asked = {name: value for name, value in asked.items() if name not in ("label", "labels")}
@@ -50,14 +54,24 @@ def _training(options: argparse.Namespace, rest: list[str]) -> dict[str, Any]:
     return parse_training_flags(rest, table, own_flags=options.flags)
 
 
+def _figures_of(
+    options: argparse.Namespace, job: Callable[[], Figures], *, table: Callable[[Figures], str] | None = None
+) -> Figures:
+    """Do a job, print the table of its figures where it has one, and write them where ``--json`` says."""
+    with figures(options.json) as report:
+        result = job()
+        if table is not None:
+            print(table(result))
+        report(result)
+    return result
+
+
 def run_command(options: argparse.Namespace, rest: list[str]) -> int:
     """``zsd run``."""
-    config = _merged(options, RunConfig, run_options(options.job))
-    arguments = _training(options, rest)
+    config, arguments = _merged(options, RunConfig, run_options(options.job)), _training(options, rest)
     from zsd.distributed.run import run
 
-    with figures(options.json) as report:
-        report(run(config, arguments))
+    _figures_of(options, lambda: run(config, arguments))
     return 0
 
 
@@ -66,10 +80,11 @@ def label_command(options: argparse.Namespace, rest: list[str]) -> int:
     config = _config(options, LabelConfig, "label")
     from zsd.distributed.label import label
 
-    with figures(options.json) as report:
+    def labelled() -> Figures:
         manifest = label(config)
-        corrections = _label_report(config.output) if options.report else {}
-        report({**manifest, **corrections})
+        return {**manifest, **_label_report(config.output)} if options.report else manifest
+
+    manifest = _figures_of(options, labelled)
     say(
         f"label: {manifest['rows']:,} rows, {manifest['pairs']:,} pairs, {manifest['rows_per_second']:,} rows/s with "
         f"{manifest['engine']}; {manifest['rejected']:,} rejected, {manifest['duplicates']:,} duplicates"
@@ -77,7 +92,7 @@ def label_command(options: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
-def _label_report(output: str) -> dict[str, Any]:
+def _label_report(output: str) -> Figures:
     from zsd.label_report import label_report
 
     return {"corrections": label_report(output)}
@@ -85,23 +100,19 @@ def _label_report(output: str) -> dict[str, Any]:
 
 def distill_command(options: argparse.Namespace, rest: list[str]) -> int:
     """``zsd distill``."""
-    config = _config(options, DistillConfig, "distill")
-    arguments = _training(options, rest)
+    config, arguments = _config(options, DistillConfig, "distill"), _training(options, rest)
     from zsd.distributed.train import distill
 
-    with figures(options.json) as report:
-        report(distill(config, arguments))
+    _figures_of(options, lambda: distill(config, arguments))
     return 0
 
 
 def ablation_command(options: argparse.Namespace, rest: list[str]) -> int:
     """``zsd ablation``."""
-    config = _config(options, AblationConfig, "ablation")
-    arguments = _training(options, rest)
+    config, arguments = _config(options, AblationConfig, "ablation"), _training(options, rest)
     from zsd.distributed.ablation import ablation
 
-    with figures(options.json) as report:
-        report(ablation(config, arguments))
+    _figures_of(options, lambda: ablation(config, arguments))
     return 0
 
 
@@ -110,10 +121,7 @@ def evaluate_command(options: argparse.Namespace, rest: list[str]) -> int:
     config = _config(options, EvaluateConfig, "evaluate")
     from zsd.evaluate import evaluate, evaluation_table
 
-    with figures(options.json) as report:
-        result = evaluate(config)
-        print(evaluation_table(result))
-        report(result)
+    _figures_of(options, lambda: evaluate(config), table=evaluation_table)
     return 0
 
 
@@ -122,22 +130,17 @@ def predict_command(options: argparse.Namespace, rest: list[str]) -> int:
     config = _config(options, PredictConfig, "predict")
     from zsd.distributed.predict import predict
 
-    with figures(options.json) as report:
-        manifest = predict(config)
-        report(manifest)
+    manifest = _figures_of(options, lambda: predict(config))
     say(f"predict: {manifest['rows']:,} rows, {manifest['rows_per_second']:,} rows/s{_answered_by(manifest)}")
     return 0
 
 
 def annotate_command(options: argparse.Namespace, rest: list[str]) -> int:
     """``zsd annotate``."""
-    config = _config(options, AnnotateConfig, "annotate")
-    arguments = _training(options, rest)
+    config, arguments = _config(options, AnnotateConfig, "annotate"), _training(options, rest)
     from zsd.distributed.annotate import annotate
 
-    with figures(options.json) as report:
-        manifest = annotate(config, arguments)
-        report(manifest)
+    manifest = _figures_of(options, lambda: annotate(config, arguments))
     paid = manifest["annotation"]
     say(
         f"annotate: {manifest['rows']:,} rows for {paid['teacher_pairs']:,} teacher pairs, {paid['times_fewer']} times "
@@ -163,8 +166,7 @@ def benchmark_command(options: argparse.Namespace, rest: list[str]) -> int:
     config = _config(options, BenchmarkConfig, "benchmark")
     from zsd.distributed.benchmark import benchmark
 
-    with figures(options.json) as report:
-        report(benchmark(config))
+    _figures_of(options, lambda: benchmark(config))
     return 0
 
 
@@ -176,20 +178,16 @@ def compile_command(options: argparse.Namespace, rest: list[str]) -> int:
     else:
         from zsd.students.compile_job import compile_student as compile_model
 
-    with figures(options.json) as report:
-        report(compile_model(config))
+    _figures_of(options, lambda: compile_model(config))
     return 0
 
 
 def nightly_command(options: argparse.Namespace, rest: list[str]) -> int:
     """``zsd nightly``."""
-    config = _merged(options, NightlyConfig, nightly_options(options.job))
-    arguments = _training(options, rest)
+    config, arguments = _merged(options, NightlyConfig, nightly_options(options.job)), _training(options, rest)
     from zsd.distributed.nightly import REFUSED, nightly
 
-    with figures(options.json) as report:
-        result = nightly(config, arguments)
-        report(result)
+    result = _figures_of(options, lambda: nightly(config, arguments))
     if result["decision"] == REFUSED:
         raise GateError(f"night {result['night']} is refused: {result['reason']}")
     return 0
@@ -200,8 +198,7 @@ def rollback_command(options: argparse.Namespace, rest: list[str]) -> int:
     config = _config(options, RollbackConfig, "rollback")
     from zsd.rollback import rollback
 
-    with figures(options.json) as report:
-        report(rollback(config))
+    _figures_of(options, lambda: rollback(config))
     return 0
 
 
@@ -210,8 +207,7 @@ def push_command(options: argparse.Namespace, rest: list[str]) -> int:
     config = _config(options, PushConfig, "push")
     from zsd.push import push
 
-    with figures(options.json) as report:
-        report(push(config))
+    _figures_of(options, lambda: push(config))
     return 0
 
 
@@ -254,8 +250,5 @@ def status_command(options: argparse.Namespace, rest: list[str]) -> int:
     """``zsd status``."""
     from zsd.monitor import job_status, status_text
 
-    with figures(options.json) as report:
-        status = job_status(options.output)
-        print(status_text(status))
-        report(status)
+    _figures_of(options, lambda: job_status(options.output), table=status_text)
     return 0
