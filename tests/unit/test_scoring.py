@@ -8,16 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from transformers import pipeline
 
 from tests.families import FAMILIES, LINES
+from tests.parity import pipeline_probs
 from zsd.assets import bundled_teacher_path, sample_path
 from zsd.engines import load_engine
 from zsd.engines.base import Placement
 from zsd.engines.registry import combinations
 from zsd.errors import EngineError
 from zsd.labels import LabelSet
-from zsd.quiet import quiet_transformers
 from zsd.soft_labels import soft_labels
 from zsd.teachers.nli import load_teacher
 from zsd.teachers.scoring import Scorer, Scores
@@ -42,14 +41,8 @@ def scorer_of(
 
 
 @functools.cache
-def pipeline_probs(path: Path, texts: tuple[str, ...], labels: LabelSet) -> Any:
-    with quiet_transformers():
-        classify: Any = pipeline("zero-shot-classification", model=str(path), device="cpu")
-    results = classify(
-        list(texts), list(labels.names), hypothesis_template=labels.template, multi_label=labels.multi_label
-    )
-    by_name = [dict(zip(one["labels"], one["scores"], strict=True)) for one in results]
-    return np.array([[row[name] for name in labels.names] for row in by_name])
+def expected_probs(path: Path, texts: tuple[str, ...], labels: LabelSet) -> Any:
+    return pipeline_probs(str(path), texts, labels)
 
 
 @pytest.mark.parametrize("engine", [name for name, precision in combinations() if precision == "fp32"])
@@ -62,7 +55,7 @@ def test_scores_are_those_of_the_transformers_pipeline(engine: str, shared_cache
     assert scores.truncated == 1
     for multi_label in (False, True):
         probs = soft_labels(scores.entailment, scores.contradiction, multi_label=multi_label)
-        expected = pipeline_probs(bundled_teacher_path(), texts, LabelSet(names=names, multi_label=multi_label))
+        expected = expected_probs(bundled_teacher_path(), texts, LabelSet(names=names, multi_label=multi_label))
         np.testing.assert_allclose(probs, expected, atol=TOLERANCE[engine])
 
 
@@ -76,7 +69,7 @@ def test_every_family_scores_as_the_pipeline_does(family: str, teacher_of: Calla
         short = [text for text in texts if len(text) < 80]
         rows = [texts.index(text) for text in short]
         probs = soft_labels(scores.entailment, scores.contradiction, multi_label=multi_label)[rows]
-        np.testing.assert_allclose(probs, pipeline_probs(path, tuple(short), labels), atol=1e-4)
+        np.testing.assert_allclose(probs, expected_probs(path, tuple(short), labels), atol=1e-4)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
