@@ -4,7 +4,9 @@ import json
 import random
 import re
 import struct
+import tomllib
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import zsd.report
 from zsd.errors import StoreError
 from zsd.report import summary_table, write_report
 from zsd.report.drawing import to_svg
@@ -296,6 +299,21 @@ def test_the_page_loads_nothing_and_runs_nothing(full: Written) -> None:
     assert "url(" not in css
     assert "@import" not in css
     assert ("content", "default-src 'none'; style-src 'unsafe-inline'") in full.page.attributes
+
+
+def test_every_page_is_installed_and_has_the_one_head() -> None:
+    folder = Path(zsd.report.__file__).parent
+    project = tomllib.loads((folder.parent.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = project["tool"]["setuptools"]["package-data"]["zsd"]
+    for file in folder.iterdir():
+        if file.suffix in (".html", ".css"):
+            assert any(fnmatch(f"report/{file.name}", pattern) for pattern in patterns), file.name
+    pages = {file.name for file in folder.glob("*.html")} - {"base.html", "parts.html"}
+    assert pages == {"page.html", "evaluation.html", "corrections.html", "drift.html"}
+    for name in pages:
+        source = (folder / name).read_text(encoding="utf-8")
+        assert source.startswith('{% extends "base.html" %}')
+        assert "<head>" not in source
 
 
 def test_every_plot_follows_light_and_dark(full: Written) -> None:

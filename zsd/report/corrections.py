@@ -9,13 +9,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
-import zsd
-from zsd.report.drawing import COLORS, INK, key, new_figure, quiet, style, to_png, to_svg
-from zsd.report.page import environment, style_sheet
+from zsd.report.drawing import COLORS, PERCENT, key, new_figure, quiet, style, to_png, to_svg
+from zsd.report.plots_classes import share_bars
+from zsd.report.templates import render
 from zsd.report.text import clip, percent
 
 FOLDER = "label-report"
@@ -95,20 +94,9 @@ def write_corrections(figures: dict[str, Any], output: Path) -> Path:
         drawn = {"balance": balance(figures), "confidence": confidence(figures)}
     for name, figure in drawn.items():
         to_png(figure, directory / f"{name}.png")
-    plots = {name: Markup(to_svg(figure, name)) for name, figure in drawn.items()}
+    svgs = {name: to_svg(figure, name) for name, figure in drawn.items()}
     page = directory / "report.html"
-    html = (
-        environment()
-        .get_template("corrections.html")
-        .render(
-            f=figures,
-            version=zsd.__version__,
-            css=Markup(style_sheet()),
-            plots=plots,
-            names=shown(figures),
-            verdicts=verdicts(figures),
-        )
-    )
+    html = render("corrections.html", svgs, f=figures, names=shown(figures), verdicts=verdicts(figures))
     page.write_text(html, encoding="utf-8")
     return page
 
@@ -116,21 +104,9 @@ def write_corrections(figures: dict[str, Any], output: Path) -> Path:
 def balance(figures: dict[str, Any]) -> Figure:
     """Bars: the share of the rows that each correction gives each class."""
     names, corrections = shown(figures), figures["corrections"]
-    thickness = 0.8 / len(corrections)
     figure = new_figure(1.2 + (0.16 + 0.08 * len(corrections)) * len(names), "Class balance: share of the rows")
-    axes = figure.subplots()
-    for place, one in enumerate(corrections):
-        heights = [y - 0.4 + thickness * (place + 0.5) for y in range(len(names))]
-        shares = [one["balance"][name] for name in names]
-        axes.barh(
-            heights, shares, height=0.86 * thickness, color=color(one["name"], place), label=clip(one["name"], 18)
-        )
-    quiet(axes)
-    axes.set_ylim(len(names) - 0.45, -0.55)
-    axes.set_yticks(range(len(names)), [clip(name, 24) for name in names], color=INK)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
-    axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-    key(axes)
+    series = [(one["name"], color(one["name"], place), one["balance"]) for place, one in enumerate(corrections)]
+    share_bars(figure.subplots(), names, series)
     return figure
 
 
@@ -145,7 +121,7 @@ def confidence(figures: dict[str, Any]) -> Figure:
         )
     quiet(axes, grid="y")
     axes.set_xlim(0, 1)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+    axes.yaxis.set_major_formatter(PERCENT)
     axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     axes.set_xlabel("probability of the answer given")
     key(axes)

@@ -21,6 +21,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import FuncFormatter
 
 WIDTH = 4.4  # inches: 9-point text stays readable at the 360 CSS pixels of a phone
 INK, MUTED, RULE, PAPER = "#1f2329", "#6a717c", "#dcdfe4", "#ffffff"
@@ -32,6 +33,8 @@ COLORS = {
     "recipe": "#cc79a7",
     "gold": "#ddb310",
 }
+PERCENT = FuncFormatter(lambda value, _: f"{100 * value:g} %")
+RATE = FuncFormatter(lambda value, _: f"{value:,g}")
 _VARIABLES = {INK: "--ink", MUTED: "--muted", RULE: "--rule", PAPER: "--paper"}
 _VARIABLES |= {color: f"--{name}" for name, color in COLORS.items()}
 _FONTS = ("Noto Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans Arabic", "Noto Sans Hebrew",

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from markupsafe import Markup
-
-import zsd
-from zsd.report.page import environment, style_sheet
+from zsd.report.templates import render
 from zsd.report.text import clip, count, number, percent
 
 SIDES = {"new": "New rows", "all": "All rows"}
@@ -21,17 +18,8 @@ def drift_page(drift: dict[str, Any], *, night: str) -> str:
         drift: of `zsd.drift.compare`, with ``against``, the version it was compared with.
         night: whose drift it is.
     """
-    return (
-        environment()
-        .get_template("drift.html")
-        .render(
-            night=night,
-            against=drift["against"],
-            version=zsd.__version__,
-            css=Markup(style_sheet()),
-            sides=[_side(title, drift[side]) for side, title in SIDES.items()],
-        )
-    )
+    sides = [_side(title, drift[side]) for side, title in SIDES.items()]
+    return render("drift.html", {}, night=night, against=drift["against"], sides=sides)
 
 
 def _side(title: str, found: dict[str, Any]) -> dict[str, Any]:

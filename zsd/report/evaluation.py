@@ -6,15 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
 from matplotlib.figure import Figure
 
-import zsd
 from zsd.report.drawing import style, to_png, to_svg
-from zsd.report.page import MOST_CLASSES, environment, per_class, style_sheet
+from zsd.report.page import MOST_CLASSES, per_class
 from zsd.report.plots_classes import class_balance, confusion
 from zsd.report.plots_quality import reliability, scores
 from zsd.report.plots_selective import risk_coverage, selective_agreement
+from zsd.report.templates import render
 from zsd.report.text import percent
 
 
@@ -66,21 +65,16 @@ def _draw(result: dict[str, Any], student: dict[str, Any]) -> dict[str, Figure]:
 
 def _render(result: dict[str, Any], student: dict[str, Any], svgs: dict[str, str]) -> str:
     classes = per_class(_as_benchmark(result, student))
-    return (
-        environment()
-        .get_template("evaluation.html")
-        .render(
-            r=result,
-            version=zsd.__version__,
-            headline=_headline(result),
-            heldout=result.get("heldout"),
-            thresholds=result.get("thresholds"),
-            tuned=result.get("at_thresholds"),
-            classes=classes,
-            most_classes=MOST_CLASSES,
-            plots={name: Markup(svg) for name, svg in svgs.items()},
-            css=Markup(style_sheet()),
-        )
+    return render(
+        "evaluation.html",
+        svgs,
+        r=result,
+        headline=_headline(result),
+        heldout=result.get("heldout"),
+        thresholds=result.get("thresholds"),
+        tuned=result.get("at_thresholds"),
+        classes=classes,
+        most_classes=MOST_CLASSES,
     )
 
 

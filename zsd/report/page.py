@@ -1,20 +1,16 @@
-"""The page: benchmark and plots through one Jinja template that escapes every text."""
+"""The page of a benchmark: its facts and plots through one template."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
-from zsd.report import engines, facts, text
+from zsd.report import engines, facts
 from zsd.report.plots_classes import MOST_CONFUSED
+from zsd.report.templates import render
 
 EXCERPT = 420  # characters of an example shown before it is unfolded
 MOST_CLASSES = 20  # classes shown in the per-class table before it is unfolded
-_HERE = Path(__file__).parent
 _EXAMPLES = {
     "disagreements": "Where teacher and student disagree",
     "most_confident": "Most confident",
@@ -24,8 +20,9 @@ _EXAMPLES = {
 
 def render_page(benchmark: dict[str, Any], svgs: dict[str, str]) -> str:
     """The whole page as one string; `svgs` are the plots by name, each one `<svg>` element."""
-    template = environment().get_template("page.html")
-    return template.render(
+    return render(
+        "page.html",
+        svgs,
         b=benchmark,
         task=benchmark["task"],
         machine=benchmark["machine"],
@@ -53,8 +50,6 @@ def render_page(benchmark: dict[str, Any], svgs: dict[str, str]) -> str:
         most_confused=MOST_CONFUSED,
         examples=_examples(benchmark),
         excerpt=EXCERPT,
-        plots={name: Markup(svg) for name, svg in svgs.items()},
-        css=Markup(style_sheet()),
     )
 
 
@@ -70,27 +65,6 @@ def per_class(benchmark: dict[str, Any]) -> list[dict[str, Any]]:
         for label in labels
     ]
     return sorted(records, key=lambda record: judge[record["label"]]["f1"])
-
-
-def style_sheet() -> str:
-    """The CSS of all pages."""
-    return (_HERE / "style.css").read_text(encoding="utf-8")
-
-
-def environment() -> Environment:
-    """Where the templates of the pages are: every text is escaped, every number has its filter."""
-    environment = Environment(
-        loader=FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=lambda value: text.plain(value) if type(value) is str else value,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    numbers = (text.number, text.fraction, text.percent, text.factor, text.count, text.difference, text.points)
-    for function in (*numbers, text.clip):
-        environment.filters[function.__name__] = function
-    return environment
 
 
 def _date(stamp: str) -> str:

@@ -5,13 +5,14 @@ Legend: K labels.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
-from zsd.report.drawing import COLORS, INK, MUTED, WIDTH, key, new_figure, quiet
+from zsd.report.drawing import COLORS, INK, MUTED, PERCENT, WIDTH, key, new_figure, quiet
 from zsd.report.facts import side, sides
 from zsd.report.text import clip
 
@@ -27,25 +28,35 @@ def class_balance(benchmark: dict[str, Any]) -> Figure | None:
     first = next(iter(balances.values()))
     ranked = sorted(benchmark["task"]["labels"], key=lambda label: -first.get(label, 0.0))
     shown, others = ranked[:MOST_BARS], ranked[MOST_BARS:]
-    thickness = 0.8 / len(balances)
     pitch = 0.24 + 0.08 * len(balances) if len(shown) <= 10 else 0.16 + 0.06 * len(balances)
     figure = new_figure(1.05 + pitch * len(shown), "Class balance: share of the rows in each class")
-    axes = figure.subplots()
-    for place, (who, balance) in enumerate(balances.items()):
-        heights = [y - 0.4 + thickness * (place + 0.5) for y in range(len(shown))]
-        shares = [balance.get(label, 0.0) for label in shown]
-        axes.barh(heights, shares, height=0.86 * thickness, color=COLORS[who], label=who)
-    quiet(axes)
-    axes.set_ylim(len(shown) - 0.45, -0.55)
-    axes.set_yticks(range(len(shown)), [clip(label, 24) for label in shown], color=INK)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
-    axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-    key(axes)
+    share_bars(figure.subplots(), shown, [(who, COLORS[who], balance) for who, balance in balances.items()])
     if others:
         parts = [f"{who} {100 * sum(b.get(label, 0.0) for label in others):.1f} %" for who, b in balances.items()]
         rest = f"other {len(others):,} classes: " + ", ".join(parts)
         figure.supxlabel(rest, x=0.012, ha="left", fontsize=8.5)
     return figure
+
+
+def share_bars(axes: Any, names: Sequence[str], series: Sequence[tuple[str, str, Mapping[str, float]]]) -> None:
+    """Bars of shares, one group a class, and the key to them.
+
+    Args:
+        axes: where.
+        names: of the classes, from the top.
+        series: name, colour, and share in [0, 1] by class of each; a class that is not there has 0.
+    """
+    thickness = 0.8 / len(series)
+    for place, (name, color, share_of) in enumerate(series):
+        heights = [y - 0.4 + thickness * (place + 0.5) for y in range(len(names))]
+        shares = [share_of.get(one, 0.0) for one in names]
+        axes.barh(heights, shares, height=0.86 * thickness, color=color, label=clip(name, 18))
+    quiet(axes)
+    axes.set_ylim(len(names) - 0.45, -0.55)
+    axes.set_yticks(range(len(names)), [clip(one, 24) for one in names], color=INK)
+    axes.xaxis.set_major_formatter(PERCENT)
+    axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    key(axes)
 
 
 def confusion(benchmark: dict[str, Any], who: str) -> Figure | None:

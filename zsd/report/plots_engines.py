@@ -6,15 +6,12 @@ import math
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
-from zsd.report.drawing import COLORS, INK, MUTED, PAPER, new_figure, quiet
+from zsd.report.drawing import COLORS, INK, MUTED, PAPER, PERCENT, RATE, new_figure, quiet
 from zsd.report.engines import teacher_passes
 from zsd.report.facts import wilson_interval
 from zsd.report.text import NBSP, clip, factor, number, percent
-
-_RATES = FuncFormatter(lambda value, _: f"{value:,g}")
-_PERCENT = FuncFormatter(lambda value, _: f"{100 * value:g} %")
 
 
 def engines(benchmark: dict[str, Any]) -> Figure | None:
@@ -39,10 +36,10 @@ def engines(benchmark: dict[str, Any]) -> Figure | None:
         axes.yaxis.set_major_locator(NullLocator())
         axes.set_xlabel(label, fontsize=8.5)
     rates.xaxis.set_major_locator(MaxNLocator(5))
-    rates.xaxis.set_major_formatter(_RATES)
+    rates.xaxis.set_major_formatter(RATE)
     rates.set_xlim(0, 1.03 * max(max(_runs(c)) for c in shown))
     agreements.xaxis.set_major_locator(MaxNLocator(2, steps=[1, 2, 5, 10]))
-    agreements.xaxis.set_major_formatter(_PERCENT)
+    agreements.xaxis.set_major_formatter(PERCENT)
     agreements.set_xlim(math.floor(lowest * 50) / 50, 1.0 + 0.04 * (1.0 - lowest) + 0.001)
     rates.set_ylim(-0.45, len(shown) - 0.15)
     return figure

@@ -7,9 +7,9 @@ from itertools import pairwise
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
-from zsd.report.drawing import COLORS, MUTED, key, new_figure, quiet
+from zsd.report.drawing import COLORS, MUTED, PERCENT, key, new_figure, quiet
 from zsd.report.engines import headliners
 from zsd.report.facts import fastest, sides, wilson_interval
 from zsd.report.text import NBSP, clip, fraction, percent
@@ -20,7 +20,6 @@ _MULTI_LABEL = {
     "map": "mAP",
     "subset_accuracy": "subset accuracy",
 }
-_PERCENT = FuncFormatter(lambda value, _: f"{100 * value:.0f} %")
 
 
 def accuracy(benchmark: dict[str, Any]) -> Figure | None:
@@ -60,7 +59,7 @@ def scores(benchmark: dict[str, Any]) -> Figure | None:
         axes.text(0.01, 0.97, name, transform=axes.transAxes, va="top", fontweight="bold", color=COLORS[name])
         quiet(axes, grid="y")
         axes.set_xlim(edges[0], edges[-1])
-        axes.yaxis.set_major_formatter(_PERCENT)
+        axes.yaxis.set_major_formatter(PERCENT)
         axes.yaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
     panels[-1].set_xlabel("score of the chosen class (height: share of the rows)", fontsize=8.5)
     return figure
@@ -120,7 +119,7 @@ def _intervals(title: str, shown: list[tuple[str, str, float, int]]) -> Figure:
         axes.text(1, y + 0.23, figures, transform=beside, ha="right", va="bottom", fontsize=8.5, fontweight="bold")
     quiet(axes)
     axes.yaxis.set_major_locator(NullLocator())
-    axes.xaxis.set_major_formatter(_PERCENT)
+    axes.xaxis.set_major_formatter(PERCENT)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.set_xlim(math.floor(lowest * 10) / 10, 1.005)
     axes.set_ylim(-0.4, len(shown) - 0.2)

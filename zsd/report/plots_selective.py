@@ -6,13 +6,12 @@ import math
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
-from zsd.report.drawing import COLORS, key, new_figure, quiet
+from zsd.report.drawing import COLORS, PERCENT, key, new_figure, quiet
 from zsd.report.facts import sides
 from zsd.report.text import fraction
 
-_PERCENT = FuncFormatter(lambda value, _: f"{100 * value:g} %")
 _Curve = tuple[str, str, dict[str, Any]]
 
 
@@ -45,7 +44,7 @@ def _figure(title: str, what: str, curves: list[_Curve]) -> Figure:
     quiet(axes, grid="both")
     axes.set(xlim=(0, 1), ylim=(math.floor(lowest * 20 - 1e-9) / 20, 1.0))
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(_PERCENT)
+        axis.set_major_formatter(PERCENT)
         axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     axes.set_xlabel("share of the rows answered, the surest first", fontsize=8.5)
     axes.set_ylabel(what, fontsize=8.5, rotation_mode="anchor")

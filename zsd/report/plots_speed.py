@@ -6,9 +6,9 @@ import math
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from zsd.report.drawing import COLORS, INK, PAPER, new_figure, quiet
+from zsd.report.drawing import COLORS, INK, PAPER, RATE, new_figure, quiet
 from zsd.report.engines import headliners
 from zsd.report.text import NBSP, clip, factor, number
 
@@ -56,6 +56,6 @@ def _axis(axes: Any, values: list[float], left: float, logarithmic: bool) -> Non
         axes.xaxis.set_minor_locator(NullLocator())
     else:
         axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axes.xaxis.set_major_formatter(RATE)
     axes.set_xlim(left, max(values) * (1.25 if logarithmic else 1.03))
     axes.set_xlabel("rows/s" + (", each line ten times the one before" if logarithmic else ""), fontsize=8.5)

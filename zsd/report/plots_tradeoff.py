@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from zsd.report.drawing import COLORS, PAPER, new_figure, quiet
+from zsd.report.drawing import COLORS, PAPER, PERCENT, RATE, new_figure, quiet
 from zsd.report.engines import headliners
 from zsd.report.text import clip
 
@@ -40,9 +40,9 @@ def tradeoff(benchmark: dict[str, Any]) -> Figure | None:
     axes.margins(x=0.22, y=0.22)
     axes.xaxis.set_major_locator(LogLocator(base=10))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axes.xaxis.set_major_formatter(RATE)
     axes.yaxis.set_major_locator(MaxNLocator(5))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+    axes.yaxis.set_major_formatter(PERCENT)
     axes.set_xlabel("rows/s, each line ten times the one before", fontsize=8.5)
     return figure
 
