@@ -50,12 +50,10 @@ SAMPLE_UNITS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelTask:
-    """All that a labelling actor needs; picklable.
+class TeacherChoices:
+    """How the teacher of a job is run.
 
     Args:
-        output: the job's output directory.
-        labels: what is asked.
         teacher: checkpoint name or path.
         nli_classes: see `zsd.teachers.nli.find_nli_classes`.
         max_length: most tokens of a pair.
@@ -64,6 +62,25 @@ class LabelTask:
         precision: ``fp32``, ``bf16``, ... or None: fp32 for a named engine, any that agrees for ``auto``.
         min_agreement: for ``auto``.
         long_text: ``truncate`` or ``window``; see `zsd.windows`.
+    """
+
+    teacher: str
+    nli_classes: str | None
+    max_length: int | None
+    temperature: float
+    engine: str
+    precision: str | None
+    min_agreement: float
+    long_text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelTask(TeacherChoices):
+    """All that a labelling actor needs; picklable.
+
+    Args:
+        output: the job's output directory.
+        labels: what is asked.
         lengths: of the pairs of the whole job.
         sample: units on whose first rows ``auto`` measures; see `sample_units`.
         pairs: pairs that one actor may expect.
@@ -73,14 +90,6 @@ class LabelTask:
 
     output: str
     labels: LabelSet
-    teacher: str
-    nli_classes: str | None
-    max_length: int | None
-    temperature: float
-    engine: str
-    precision: str | None
-    min_agreement: float
-    long_text: str
     lengths: LengthSample
     sample: tuple[Unit, ...]
     pairs: int

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from transformers import AutoConfig
 
@@ -16,7 +15,7 @@ from zsd.bisection import without_bad
 from zsd.buckets import LengthSample
 from zsd.engines.select import BAD_SHARE
 from zsd.errors import ConfigError
-from zsd.labelling import LabelTask, sample_texts, sample_units
+from zsd.labelling import LabelTask, TeacherChoices, sample_texts, sample_units
 from zsd.labels import LabelSet
 from zsd.quiet import quiet_transformers
 from zsd.shards import Store
@@ -26,20 +25,6 @@ from zsd.units import Unit
 
 LENGTH_ROWS = 2048
 """Rows whose lengths the driver looks at, to choose bucket shapes for all actors."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TeacherChoices:
-    """How the teacher of a job is run; see `LabelTask`."""
-
-    checkpoint: str
-    nli_classes: str | None
-    max_length: int | None
-    temperature: float
-    engine: str
-    precision: str | None
-    min_agreement: float
-    long_text: str
 
 
 def plan_teacher(
@@ -63,16 +48,9 @@ def plan_teacher(
         job_pairs=sum(unit.rows for unit in units) * len(labels.hypotheses),
     )
     return LabelTask(
+        **vars(choices),
         output=output,
         labels=labels,
-        teacher=choices.checkpoint,
-        nli_classes=choices.nli_classes,
-        max_length=choices.max_length,
-        temperature=choices.temperature,
-        engine=choices.engine,
-        precision=choices.precision,
-        min_agreement=choices.min_agreement,
-        long_text=choices.long_text,
         lengths=lengths,
         sample=sample,
         pairs=0,
@@ -92,7 +70,7 @@ def stored_teacher(store: Store, *, engine: str, min_agreement: float) -> tuple[
         names = AutoConfig.from_pretrained(teacher_checkpoint(manifest["teacher"]), trust_remote_code=False).id2label
     columns = manifest["nli_classes"]
     choices = TeacherChoices(
-        checkpoint=manifest["teacher"],
+        teacher=manifest["teacher"],
         nli_classes=f"{names[columns['entailment']]},{names[columns['contradiction']]}",
         max_length=manifest["max_length"],
         temperature=manifest["temperature"],
@@ -101,11 +79,9 @@ def stored_teacher(store: Store, *, engine: str, min_agreement: float) -> tuple[
         min_agreement=min_agreement,
         long_text=manifest["long_text"],
     )
-    teacher = load_teacher(choices.checkpoint, max_length=choices.max_length, nli_classes=choices.nli_classes)
+    teacher = load_teacher(choices.teacher, max_length=choices.max_length, nli_classes=choices.nli_classes)
     if teacher.fingerprint != manifest["teacher_fingerprint"]:
-        raise ConfigError(
-            f"--soft-labels {store.root}: its teacher {choices.checkpoint} has changed since: label again"
-        )
+        raise ConfigError(f"--soft-labels {store.root}: its teacher {choices.teacher} has changed since: label again")
     return teacher, choices
 
 

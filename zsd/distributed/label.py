@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from zsd.config import LabelConfig
@@ -12,11 +12,12 @@ from zsd.distributed.cluster import connect, run_tasks
 from zsd.distributed.store_job import JobPlan, run_store_job
 from zsd.errors import OutputError
 from zsd.known_rows import Reused
+from zsd.labelling import TeacherChoices
 from zsd.output import job_file
 from zsd.reuse import REUSE, check_reusable, reuse_stores
 from zsd.shards import SOFT_LABELS, Store, read_json, store_root
 from zsd.storage import exists, join, resolve
-from zsd.teacher_plan import TeacherChoices, pair_lengths, plan_teacher
+from zsd.teacher_plan import pair_lengths, plan_teacher
 from zsd.teachers.nli import absolute_checkpoint, load_teacher
 from zsd.units import Unit
 
@@ -48,16 +49,8 @@ def label(config: LabelConfig) -> dict[str, Any]:
         "engine_asked": config.engine,
         "precision_asked": config.precision,
     }
-    choices = TeacherChoices(
-        checkpoint=absolute_checkpoint(config.teacher),
-        nli_classes=config.nli_classes,
-        max_length=config.max_length,
-        temperature=config.temperature,
-        engine=config.engine,
-        precision=config.precision,
-        min_agreement=config.min_agreement,
-        long_text=config.long_text,
-    )
+    asked = {one.name: getattr(config, one.name) for one in fields(TeacherChoices)}
+    choices = TeacherChoices(**asked | {"teacher": absolute_checkpoint(config.teacher)})
     output = resolve(config.output).uri
     stores = _reusable(config, identity)
     identity |= {"reuse": stores} if stores else {}
