@@ -69,6 +69,7 @@ ORDER = (
         "engines.choice",
         "compile.forms",
         "compile.rows",
+        "compile.directory",
         "compile.job",
     ),
     *(

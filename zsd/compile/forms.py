@@ -1,4 +1,4 @@
-"""What a compiled teacher's engines do here: agreement with torch fp32, probabilities, rows/s, on held-out rows.
+"""What the engines of a compiled model do here: agreement with torch fp32, probabilities, rows/s, on held-out rows.
 
 Legend: N rows, K labels.
 """
@@ -6,7 +6,7 @@ Legend: N rows, K labels.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,28 +24,36 @@ from zsd.teachers.scoring import Scorer
 
 REFERENCE = ("torch", "fp32")
 
+Pass = Callable[[str, str], tuple[FloatArray, float]]
+"""Engine and precision to probabilities [N, K], and rows/s of the second pass: the first compiles shapes."""
+
 
 def measure_forms(
-    teacher: NLITeacher, labels: LabelSet, texts: Sequence[str], *, engines: Sequence[str], int8: bool, threads: int
+    one_pass: Pass, labels: LabelSet, rows: int, *, engines: Sequence[str], int8: bool = True
 ) -> tuple[list[dict[str, Any]], FloatArray]:
     """One entry an engine and precision, the reference first; and the reference's probabilities [N, K].
 
-    An entry has ``engine``, ``precision`` and either ``error`` or ``agreement``, ``delta_p`` and ``rows_per_second``
-    (of the second pass over the rows: the first compiles shapes).
+    An entry has ``engine``, ``precision`` and either ``error`` or ``agreement``, ``delta_p`` and ``rows_per_second``.
+
+    Args:
+        one_pass: over the held-out rows.
+        labels: of the model.
+        rows: N.
+        engines: which to measure beside the reference; all that run here where empty.
+        int8: whether the model has int8 forms.
 
     Raises:
         EngineError: the reference cannot run.
     """
-    placement = Placement(device="cpu", threads=threads)
     wanted = [(name, precision) for name, precision in combinations("cpu") if name in engines or not engines]
     wanted = [REFERENCE, *[one for one in wanted if one != REFERENCE and (int8 or one[1] != "int8")]]
     forms: list[dict[str, Any]] = []
     reference_NK: FloatArray | None = None
     for name, precision in wanted:
-        say(f"compile: measuring {name} {precision} on {len(texts)} held-out rows")
+        say(f"compile: measuring {name} {precision} on {rows} held-out rows")
         form: dict[str, Any] = {"engine": name, "precision": precision}
         try:
-            probs_NK, speed = _pass(teacher, labels, texts, name, precision, placement)
+            probs_NK, speed = one_pass(name, precision)
         except EngineError as error:
             if reference_NK is None:
                 raise
@@ -66,23 +74,21 @@ def compare(probs_NK: FloatArray, reference_NK: FloatArray, labels: LabelSet) ->
     return {"agreement": float(same_N.mean()), "delta_p": float(np.abs(probs_NK - reference_NK).mean())}
 
 
-def torch_probs(teacher: NLITeacher, labels: LabelSet, texts: Sequence[str], *, threads: int) -> FloatArray:
-    """Probabilities [N, K] of a teacher in torch fp32."""
-    return _pass(teacher, labels, texts, *REFERENCE, Placement(device="cpu", threads=threads))[0]
+def teacher_pass(teacher: NLITeacher, labels: LabelSet, texts: Sequence[str], *, threads: int) -> Pass:
+    """The pass of a teacher over N texts, with so many threads."""
 
+    def one_pass(name: str, precision: str) -> tuple[FloatArray, float]:
+        engine = load_engine(name, teacher, Placement(device="cpu", threads=threads), precision)
+        try:
+            scorer = Scorer(teacher, engine, labels)
+            prepared = scorer.prepare(texts)
+            scorer.run(prepared)
+            started = time.perf_counter()
+            scores = scorer.run(prepared)
+            seconds = time.perf_counter() - started
+        finally:
+            engine.close()
+        probs_NK = soft_labels(scores.entailment, scores.contradiction, multi_label=labels.multi_label, temperature=1.0)
+        return probs_NK, len(texts) / seconds
 
-def _pass(
-    teacher: NLITeacher, labels: LabelSet, texts: Sequence[str], name: str, precision: str, placement: Placement
-) -> tuple[FloatArray, float]:
-    engine = load_engine(name, teacher, placement, precision)
-    try:
-        scorer = Scorer(teacher, engine, labels)
-        prepared = scorer.prepare(texts)
-        scorer.run(prepared)
-        started = time.perf_counter()
-        scores = scorer.run(prepared)
-        seconds = time.perf_counter() - started
-    finally:
-        engine.close()
-    probs_NK = soft_labels(scores.entailment, scores.contradiction, multi_label=labels.multi_label, temperature=1.0)
-    return probs_NK, len(texts) / seconds
+    return one_pass

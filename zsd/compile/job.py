@@ -18,29 +18,22 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import zsd
-from zsd.cache import new_directory
-from zsd.compile.card import card_text, forms_table, last_part
+from zsd.compile.card import card_text, last_part
 from zsd.compile.checkpoint import RESULT, sparsity_by_layer, write_checkpoint, write_pruned
 from zsd.compile.compiled import FP32_ONNX
+from zsd.compile.directory import CARD, compile_into
 from zsd.compile.export import export_onnx
-from zsd.compile.forms import compare, measure_forms, torch_probs
+from zsd.compile.forms import REFERENCE, compare, measure_forms, teacher_pass
 from zsd.compile.heldout import HeldOut, all_pairs
 from zsd.compile.int8_forms import write_int8
-from zsd.compile.rows import Rows, read_compile_rows
+from zsd.compile.rows import Rows
 from zsd.compile_config import CompileConfig
 from zsd.console import say
-from zsd.errors import OutputError
 from zsd.labels import LabelSet
-from zsd.machine import available_cpus, describe_machine
+from zsd.machine import describe_machine
 from zsd.options import command_line
-from zsd.output import shown
-from zsd.storage import first_line
 from zsd.teachers.nli import NLITeacher, absolute_checkpoint, load_teacher
-
-CARD = "README.md"
 
 
 def compile_teacher(config: CompileConfig) -> dict[str, Any]:
@@ -53,44 +46,11 @@ def compile_teacher(config: CompileConfig) -> dict[str, Any]:
     labels = config.label_set()
     teacher = load_teacher(config.teacher, max_length=config.max_length, nli_classes=config.nli_classes)
     identity = _identity(config, teacher, labels)
-    output = Path(config.output)
-    before = finished(output, identity)
-    if before is not None:
-        say(f"compile: {output} is done already")
-        return before
-    rows = read_compile_rows(config)
-    threads = available_cpus()
-    torch.set_num_threads(threads)
-    try:
-        with new_directory(output.resolve()) as scratch:
-            figures = _fill(config, teacher, labels, rows, scratch, identity, threads)
-    except OSError as error:
-        raise OutputError(f"{output}: cannot be made: {first_line(error)}: choose another --output") from None
-    print(forms_table(figures))
-    print(f"\ncard: {output / CARD}")
-    return figures
 
+    def fill(directory: Path, rows: Rows, threads: int) -> dict[str, Any]:
+        return _fill(config, teacher, labels, rows, directory, identity, threads)
 
-def finished(output: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
-    """The figures of the same job, done before; None where nothing is there.
-
-    Raises:
-        OutputError: something else is there.
-    """
-    if output.is_file():
-        raise OutputError(f"{output} is a file: --output must be a new directory")
-    if not output.is_dir() or not any(output.iterdir()):
-        return None
-    try:
-        figures: dict[str, Any] = json.loads((output / RESULT).read_text(encoding="utf-8"))
-        before = figures["job"]
-    except (OSError, ValueError, KeyError):
-        raise OutputError(f"{output} is not empty and zsd compile did not make it: choose a new --output") from None
-    differing = [key for key in {**identity, **before} if before.get(key) != identity.get(key)]
-    if not differing:
-        return figures
-    told = "; ".join(f"{key} was {shown(before.get(key))}, now {shown(identity.get(key))}" for key in differing)
-    raise OutputError(f"{output} was compiled differently: {told}: choose a new --output")
+    return compile_into(config, identity, fill)
 
 
 def _identity(config: CompileConfig, teacher: NLITeacher, labels: LabelSet) -> dict[str, Any]:
@@ -129,11 +89,16 @@ def _fill(
     int8, not_made = _write_int8(config, teacher, labels, rows, directory, threads) if config.int8 else ({}, {})
     teacher = load_teacher(str(directory), max_length=config.max_length, nli_classes=config.nli_classes)
     forms, reference_NK = measure_forms(
-        teacher, labels, rows.heldout, engines=config.engine, int8=config.int8, threads=threads
+        teacher_pass(teacher, labels, rows.heldout, threads=threads),
+        labels,
+        len(rows.heldout),
+        engines=config.engine,
+        int8=config.int8,
     )
     held: dict[str, Any] = {"rows": len(rows.heldout)}
     if config.sparsity:
-        dense = compare(reference_NK, torch_probs(original, labels, rows.heldout, threads=threads), labels)
+        dense_NK, _ = teacher_pass(original, labels, rows.heldout, threads=threads)(*REFERENCE)
+        dense = compare(reference_NK, dense_NK, labels)
         held |= {f"{name}_with_dense": value for name, value in dense.items()}
     machine = describe_machine()
     figures = {

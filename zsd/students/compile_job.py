@@ -20,26 +20,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import zsd
-from zsd.cache import new_directory
-from zsd.compile.card import forms_table
 from zsd.compile.checkpoint import KINDS, RESULT
 from zsd.compile.compiled import FP32_ONNX
+from zsd.compile.directory import compile_into
 from zsd.compile.export import export_onnx
-from zsd.compile.forms import REFERENCE, compare
+from zsd.compile.forms import Pass, measure_forms
 from zsd.compile.heldout import HeldOut
 from zsd.compile.int8_forms import write_int8
-from zsd.compile.job import finished
-from zsd.compile.rows import Rows, read_compile_rows
+from zsd.compile.rows import Rows
 from zsd.compile_config import CompileConfig
 from zsd.console import say
-from zsd.engines.registry import combinations
-from zsd.errors import ConfigError, EngineError, OutputError
+from zsd.errors import ConfigError
 from zsd.labels import LabelSet
-from zsd.machine import available_cpus, describe_machine
-from zsd.storage import first_line
+from zsd.machine import describe_machine
 from zsd.students import load_student
 from zsd.students.base import FloatArray
 from zsd.students.checkpoint import class_names, read_checkpoint
@@ -60,21 +54,11 @@ def compile_student(config: CompileConfig) -> dict[str, Any]:
     asked = {name: value for name, value in asdict(config).items() if name not in ("output", "student", "teacher")}
     fingerprint = read_checkpoint(source).fingerprint
     identity: dict[str, Any] = json.loads(json.dumps(asked | {"student_fingerprint": fingerprint}))
-    output = Path(config.output)
-    before = finished(output, identity)
-    if before is not None:
-        say(f"compile: {output} is done already")
-        return before
-    rows = read_compile_rows(config)
-    threads = available_cpus()
-    torch.set_num_threads(threads)
-    try:
-        with new_directory(output.resolve()) as scratch:
-            figures = _fill(config, source, rows, scratch, identity, threads)
-    except OSError as error:
-        raise OutputError(f"{output}: cannot be made: {first_line(error)}: choose another --output") from None
-    print(forms_table(figures))
-    return figures
+
+    def fill(directory: Path, rows: Rows, threads: int) -> dict[str, Any]:
+        return _fill(config, source, rows, directory, identity, threads)
+
+    return compile_into(config, identity, fill)
 
 
 def _fill(
@@ -99,12 +83,14 @@ def _fill(
         threads=threads,
     )
     labels = LabelSet(names=tuple(names), multi_label=multi_label)
+    one_pass = student_pass(directory, rows.heldout, threads=threads)
+    forms, _ = measure_forms(one_pass, labels, len(rows.heldout), engines=config.engine)
     figures = {
         "job": identity,
         "student": config.student,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "heldout": {"rows": len(rows.heldout)},
-        "forms": measure_student(directory, labels, rows.heldout, engines=config.engine, threads=threads),
+        "forms": forms,
         "int8": int8,
         "not_made": not_made,
         "machine": describe_machine(),
@@ -116,36 +102,18 @@ def _fill(
     return written
 
 
-def measure_student(
-    directory: Path, labels: LabelSet, texts: Sequence[str], *, engines: Sequence[str], threads: int
-) -> list[dict[str, Any]]:
-    """One entry an engine and precision, torch fp32 first, in the form of `zsd.compile.forms.measure_forms`."""
-    wanted = [one for one in combinations("cpu") if one != REFERENCE and (one[0] in engines or not engines)]
-    forms: list[dict[str, Any]] = []
-    reference_NK: FloatArray | None = None
-    for name, precision in [REFERENCE, *wanted]:
-        say(f"compile: measuring {name} {precision} on {len(texts)} held-out rows")
-        form: dict[str, Any] = {"engine": name, "precision": precision}
+def student_pass(directory: Path, texts: Sequence[str], *, threads: int) -> Pass:
+    """The pass of a student over N texts, with so many threads."""
+
+    def one_pass(engine: str, precision: str) -> tuple[FloatArray, float]:
+        student = load_student(directory, engine=engine, precision=precision, threads=threads)
         try:
-            probs_NK, speed = _pass(directory, texts, name, precision, threads)
-        except EngineError as error:
-            if reference_NK is None:
-                raise
-            forms.append(form | {"error": str(error)})
-            continue
-        reference_NK = probs_NK if reference_NK is None else reference_NK
-        forms.append(form | compare(probs_NK, reference_NK, labels) | {"rows_per_second": round(speed, 2)})
-    return forms
+            student.predict(texts)
+            started = time.perf_counter()
+            probs_NK = student.predict(texts)
+            seconds = time.perf_counter() - started
+        finally:
+            student.close()
+        return probs_NK, len(texts) / seconds
 
-
-def _pass(directory: Path, texts: Sequence[str], engine: str, precision: str, threads: int) -> tuple[FloatArray, float]:
-    """Probabilities [N, K], and rows/s of the second pass: the first compiles shapes."""
-    student = load_student(directory, engine=engine, precision=precision, threads=threads)
-    try:
-        student.predict(texts)
-        started = time.perf_counter()
-        probs_NK = student.predict(texts)
-        seconds = time.perf_counter() - started
-    finally:
-        student.close()
-    return probs_NK, len(texts) / seconds
+    return one_pass
