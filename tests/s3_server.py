@@ -4,7 +4,7 @@
         server.make_bucket("corpora")
         server.faults(fail=0.1, slow=0.05)      # one request in ten answers 500, one in twenty takes a while
 
-Run by itself: ``python -m tests.s3_server PORT``.
+Run by itself, ``python -m tests.s3_server`` prints the port that it was given.
 """
 
 from __future__ import annotations
@@ -13,14 +13,13 @@ import contextlib
 import json
 import os
 import random
-import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow.fs as pafs
@@ -29,6 +28,7 @@ FAULTS = "/_faults"
 ERROR = b"<Error><Code>InternalError</Code><Message>injected</Message></Error>"
 SLOW_SECONDS = 0.3
 SECRET = "never-to-be-seen-in-a-file"
+ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -56,24 +56,23 @@ class Server:
 
     def _ask(self, path: str, *, method: str, body: bytes | None = None) -> bytes:
         request = urllib.request.Request(self.endpoint + path, data=body, method=method)
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=120) as answer:
             content: bytes = answer.read()
             return content
 
 
 @contextlib.contextmanager
 def s3_server() -> Iterator[Server]:
-    """A server on a free port, and the credentials that it wants in the environment."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        server = Server(free.getsockname()[1])
-    process = subprocess.Popen([sys.executable, "-m", "tests.s3_server", str(server.port)], stderr=subprocess.DEVNULL)
-    try:
-        _wait_until_up(server, process)
-        yield server
-    finally:
-        process.kill()
-        process.wait()
+    """A server on a port that the system chose."""
+    command = [sys.executable, "-m", "tests.s3_server"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            assert process.stdout is not None
+            port = process.stdout.readline()
+            assert port, "the S3 server ended"
+            yield Server(int(port))
+        finally:
+            process.kill()
 
 
 def credentials() -> dict[str, str]:
@@ -84,17 +83,6 @@ def credentials() -> dict[str, str]:
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_CONFIG_FILE": os.devnull,
     }
-
-
-def _wait_until_up(server: Server, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        assert process.poll() is None, "the S3 server ended"
-        with contextlib.suppress(urllib.error.URLError, ConnectionError):
-            server.faults()
-            return
-        time.sleep(0.1)
-    raise AssertionError("the S3 server does not answer")
 
 
 class _Faulty:
@@ -124,12 +112,15 @@ class _Faulty:
         return answer
 
 
-def main(port: int) -> None:
+def main() -> None:
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-    from werkzeug.serving import run_simple
+    from werkzeug.serving import make_server
 
-    run_simple("127.0.0.1", port, _Faulty(DomainDispatcherApplication(create_backend_app)), threaded=True)
+    app = _Faulty(DomainDispatcherApplication(create_backend_app))
+    server = make_server("127.0.0.1", 0, app, threaded=True)  # listens from here on
+    print(server.server_port, flush=True)
+    server.serve_forever()
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main()

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import pytest
 import yaml
 
 from tests.families import tiny_checkpoint
-from tests.s3_server import Server, credentials, s3_server
+from tests.s3_server import Server
 from zsd import storage
 from zsd.cli import main
 from zsd.errors import ConfigError, OutputError, StudentError
@@ -54,16 +53,6 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in credentials().items():
-            patch.setenv(name, value)
-        with s3_server() as running:
-            running.make_bucket("models")
-            yield running
 
 
 def front_matter(text: str) -> dict[str, Any]:
@@ -120,7 +109,7 @@ def test_a_target_is_never_overwritten_and_an_interrupted_push_goes_on(output: P
 def test_a_student_goes_to_a_store_and_from_there_to_a_directory(
     output: Path, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    remote, back = server.uri("models/tickets"), tmp_path / "back"
+    remote, back = server.uri("bucket/tickets"), tmp_path / "back"
     server.faults(fail=0.1)
     assert main(["push", "--model", str(output), "--to", remote]) == 0
     server.faults()
@@ -128,7 +117,7 @@ def test_a_student_goes_to_a_store_and_from_there_to_a_directory(
     assert main(["push", "--model", remote, "--to", str(back), "--title", "Tickets"]) == 0
     assert (load_student(back).predict(["a"]) == load_student(output).predict(["a"])).all()
     assert "# Tickets\n" in (back / "README.md").read_text()
-    assert "files: s3://models/tickets" in capsys.readouterr().err
+    assert "files: s3://bucket/tickets" in capsys.readouterr().err
 
 
 def test_what_is_no_student_is_not_pushed(output: Path, tmp_path: Path) -> None:
