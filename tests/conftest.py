@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from zsd.machine import available_cpus
 
@@ -14,6 +15,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: threads would only
 MOST_PROCESSES = 4
 SLOW_SECONDS = 1800
 """After which a slow test is taken for one that hangs."""
+
+# The same examples on every run, however slow the machine is: a verdict is about the commit and nothing else.
+settings.register_profile("zsd", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("zsd")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
