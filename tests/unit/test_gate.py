@@ -89,6 +89,17 @@ def test_calibration_has_a_bound_and_may_not_get_worse() -> None:
     assert failed(verdict(good, bad, max_ece=0.05)) == set()
 
 
+def test_what_is_exactly_at_a_bound_passes() -> None:
+    def figures(f1: float, error: float) -> dict[str, Any]:
+        per_class = {"a": {"f1": f1, "support": 50}}
+        return {"accuracy": 0.8, "per_class": per_class, "expected_calibration_error": error}
+
+    assert 0.8 - 0.7 > 0.1
+    assert 0.9 - 0.85 > 0.05
+    assert failed(verdict(figures(0.7, 0.9), figures(0.8, 0.85))) == set()
+    assert failed(verdict(figures(0.69, 0.91), figures(0.8, 0.85))) == {"class drop", "calibration rise"}
+
+
 def test_the_first_night_has_nothing_to_compare_with_but_bounds_of_its_own() -> None:
     found = verdict(metrics(30), None)
     assert found.passed
