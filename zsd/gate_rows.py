@@ -48,6 +48,27 @@ def read_test(config: NightlyConfig) -> GoldRows:
     )
 
 
+def reviewed_checksum(config: NightlyConfig) -> str | None:
+    """Of the rows that ``--gold`` and ``--test`` hold, whatever the files are called; None where neither is given.
+
+    Raises:
+        InputError: they are not what they should be.
+    """
+    labels = config.label_set()
+    given = [read_test(config)] if config.test else []
+    if config.gold:
+        gold = read_gold(
+            config.gold,
+            text_column=config.gold_text_column,
+            label_column=config.gold_label_column,
+            names=labels.names,
+            multi_label=labels.multi_label,
+        )
+        given.append(gold)
+    told = [(rows.texts, [] if rows.gold is None else rows.gold.tolist()) for rows in given]
+    return checksum(repr((bool(config.test), told)).encode()) if given else None
+
+
 def gate_rows(config: NightlyConfig, registry: Registry, store: Store, card: dict[str, Any]) -> GoldRows:
     """The rows of ``--test``; without them held-out rows of the first night, which the registry keeps.
 

@@ -149,6 +149,18 @@ def test_the_rows_and_recipe_of_production_are_not_trained_on_again(stand: Stand
     assert stand.run("three", "hgfedcba", temperature=2.0)["decision"] == "promoted", "another recipe"
 
 
+@pytest.mark.parametrize("option", ["gold", "test"])
+def test_reviewed_rows_that_changed_are_trained_with_though_the_corpus_is_the_same(stand: Stand, option: str) -> None:
+    one, same, other = (stand.folder / f"{name}.csv" for name in ("one", "same", "other"))
+    for file, answer in ((one, "a"), (same, "a"), (other, "b")):
+        file.write_text(f"text,label\nsome text,{answer}\n")
+    reviewed: dict[str, Any] = {option: (str(one),)}
+    assert stand.run("one", **reviewed)["decision"] == "promoted"
+    assert stand.run("two", **(reviewed | {option: (str(same),)}))["decision"] == "unchanged", "another name only"
+    assert stand.run("three", **(reviewed | {option: (str(other),)}))["decision"] == "promoted"
+    assert stand.run("four")["decision"] == "promoted", "without them"
+
+
 def test_a_night_without_a_name_is_known_by_its_inputs(stand: Stand) -> None:
     result = stand.run(None)
     assert stand.run(None) == result

@@ -21,7 +21,7 @@ from zsd.distributed.train import distill
 from zsd.drift import compare
 from zsd.errors import StoreError
 from zsd.gate import Verdict, judge, score_name
-from zsd.gate_rows import gate_rows, judge_student, read_test
+from zsd.gate_rows import gate_rows, judge_student, read_test, reviewed_checksum
 from zsd.local_student import local_student
 from zsd.night import RESULT, Night, forget_nights
 from zsd.nightly_config import NightlyConfig
@@ -157,9 +157,11 @@ class _Run:
         return profile
 
     def _unchanged(self, production: str, profile: dict[str, Any]) -> bool:
+        """Whether production was made of the same rows, reviewed rows, test rows and options."""
         made = self.registry.document(production, "provenance")
         rows = self.registry.document(production, "profile")["digest"]
-        return bool(rows == profile["digest"] and made["recipe"] == self.night.recipe)
+        reviewed = made.get("reviewed") == reviewed_checksum(self.config)
+        return bool(rows == profile["digest"] and reviewed and made["recipe"] == self.night.recipe)
 
     def _drift(self, production: str | None, profile: dict[str, Any]) -> dict[str, Any] | None:
         """Tonight's rows against those that production was distilled from."""
@@ -218,6 +220,7 @@ class _Run:
             "store": night.folder,
             "rows": result["label"],
             "inputs": night.identity["inputs"],
+            "reviewed": reviewed_checksum(self.config),
         }
         documents = {"metrics": metrics, "provenance": provenance, "profile": profile, "gate": verdict.to_dict()}
         version = registry.publish(night.path(STUDENT), night.name, documents)
