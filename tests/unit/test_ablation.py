@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from zsd.ablation_config import AblationConfig
 from zsd.config import DistillConfig
 from zsd.distributed import ablation as room
 from zsd.distributed.ablation import CURVE, ablation, table_line
-from zsd.errors import ConfigError
+from zsd.errors import ConfigError, OutputError
+from zsd.output import claim
 
 # Legend: N rows, K labels.
 
@@ -24,14 +26,17 @@ class Bench:
         self.trained: list[DistillConfig] = []
 
     def distill(self, config: DistillConfig, arguments: dict[str, Any]) -> dict[str, Any]:
-        self.trained.append(config)
-        skill = (config.calibrate == "auto") + (config.weight != "none") + config.rounds
-        Path(config.output).mkdir(parents=True, exist_ok=True)
-        (Path(config.output) / "skill").write_text(json.dumps([skill, arguments["seed"]]))
+        claim(config.output, "distill", {"limit": config.limit})
+        student = Path(config.output) / "student"
+        if not student.exists():
+            self.trained.append(config)
+            skill = (config.calibrate == "auto") + (config.weight != "none") + config.rounds
+            student.mkdir()
+            (student / "skill").write_text(json.dumps([skill, arguments["seed"]]))
         return {"heldout": {"agreement": 0.9}}
 
     def load_student(self, folder: str, *, precision: str) -> Any:
-        skill, seed = json.loads((Path(folder) / "skill").read_text())
+        skill, seed = json.loads((Path(folder) / "student" / "skill").read_text())
 
         class Student:
             names = NAMES
@@ -76,6 +81,18 @@ def test_each_step_has_all_before_it_and_every_cell_is_trained_once(tmp_path: Pa
     assert len(bench.trained) == 8
     assert json.loads((tmp_path / "out" / "ablation.json").read_text()) == made
     assert table_line(made["steps"][1], made["steps"][0]) == "calibration    accuracy 22.5 ± 3.5, +20.0 on plain"
+
+
+def test_a_cell_of_other_options_is_refused_and_one_of_other_test_rows_scored_again(
+    tmp_path: Path, bench: Bench
+) -> None:
+    asked = config(tmp_path, seeds=1, rows=6)
+    assert [step["accuracy"] for step in ablation(asked, {})["steps"]] == [0.0, 0.2, 0.4, 0.6]
+    with pytest.raises(OutputError, match="limit was 6, now 7"):
+        ablation(replace(asked, rows=7), {})
+    fewer = ablation(replace(asked, test_rows=10), {})
+    assert [step["accuracy"] for step in fewer["steps"]] == [0.0, 0.4, 0.8, 1.0]
+    assert len(bench.trained) == 4
 
 
 def test_an_ensemble_is_one_more_step_and_stays(tmp_path: Path, bench: Bench) -> None:

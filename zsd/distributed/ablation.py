@@ -20,7 +20,7 @@ from zsd.distributed.train import distill
 from zsd.errors import ConfigError
 from zsd.evaluation import classification_metrics
 from zsd.gold import GoldRows, read_gold
-from zsd.shards import Store, read_json, write_json
+from zsd.shards import Store, checksum, read_json, write_json
 from zsd.students import load_student
 from zsd.training import bf16_is_fast
 
@@ -106,11 +106,12 @@ def _curve(config: AblationConfig, names: list[str], test: GoldRows) -> list[Ste
 
 
 def _cell(config: AblationConfig, step: Step, seed: int, test: GoldRows, arguments: dict[str, Any]) -> dict[str, float]:
-    """Train and score one cell, or read what it scored before."""
+    """Train and score one cell; what is done already, and on the same rows, is not done again.
+
+    Raises:
+        OutputError: its student was trained with other options.
+    """
     folder = storage.join(config.output, f"{step.name}-seed{seed}")
-    done = storage.join(folder, "score.json")
-    if storage.exists(done):
-        return read_json(done)
     epochs = {} if config.epochs is None else {"num_train_epochs": config.epochs}
     store = config.ensemble if step.ensemble else config.soft_labels
     assert store is not None, "an ensemble step is there only where there is an ensemble"
@@ -128,12 +129,17 @@ def _cell(config: AblationConfig, step: Step, seed: int, test: GoldRows, argumen
         {**epochs, **arguments, "seed": seed},
     )
     assert test.gold is not None, "read_gold raises without a label column"
+    rows, file = checksum(repr((test.texts, test.gold.tolist())).encode()), storage.join(folder, "score.json")
+    if storage.exists(file):
+        score = read_json(file)
+        if score.pop("scored_on", None) == rows:
+            return score
     student = load_student(folder, precision="bf16" if bf16_is_fast(gpu=False) else "fp32")
     metrics = classification_metrics(test.gold, student.predict(test.texts), list(student.names))
     student.close()
     score = {name: metrics[name] for name in ("accuracy", "macro_f1", "expected_calibration_error")}
     score["heldout_agreement"] = card["heldout"]["agreement"]
-    write_json(done, score)
+    write_json(file, {**score, "scored_on": rows})
     return score
 
 
