@@ -17,7 +17,7 @@ from zsd.config import DistillConfig, LabelConfig
 from zsd.distributed import annotate as annotate_module
 from zsd.distributed.annotate import annotate
 from zsd.distributed.label import label
-from zsd.errors import ConfigError
+from zsd.errors import ConfigError, OutputError
 from zsd.heldout import card_recipe, read_card
 from zsd.light_training import train_light
 from zsd.output import claim
@@ -161,3 +161,17 @@ def test_what_annotate_refuses(corpus: Path, teacher_of: Callable[..., str], tmp
         config(corpus, tmp_path, teacher_of("bert"), student=None, students=("linear", "static"))
     with pytest.raises(ConfigError, match="too small to sample"):
         annotate(config(corpus, tmp_path / "out", teacher_of("bert"), judging_rows=300), {})
+
+
+def test_how_many_actors_and_rejected_rows_are_allowed_does_not_make_another_job(
+    annotated: tuple[Path, dict[str, Any]],
+    corpus: Path,
+    teacher_of: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    output, manifest = annotated
+    install(monkeypatch, after=0)
+    again = config(corpus, output, teacher_of("bert"), max_rejected=0.5, num_workers=2, cpu_actors=3)
+    assert annotate(again, {}) == manifest
+    with pytest.raises(OutputError, match="growth was"):
+        annotate(config(corpus, output, teacher_of("bert"), growth=3.0), {})

@@ -43,7 +43,10 @@ from zsd.teachers.nli import absolute_checkpoint
 from zsd.training_data import heldout_mask
 
 SAMPLES = "samples"
-NOT_IDENTITY = {"data", "output", "labels", "label", "ray_address", "cpu_actors", "gpu_actors", "cpus_per_actor"}
+NOT_IDENTITY = frozenset(
+    {"data", "output", "labels", "label", "ray_address", "cpu_actors", "gpu_actors", "cpus_per_actor"}
+    | {"num_workers", "min_workers", "max_rejected"}
+)
 """Options that do not make another job of it: the corpus and the class names are compared as what they hold."""
 
 
