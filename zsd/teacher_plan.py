@@ -61,6 +61,8 @@ def plan_teacher(
 def stored_teacher(store: Store, *, engine: str, min_agreement: float) -> tuple[NLITeacher, TeacherChoices]:
     """The teacher whose logits a store holds, to be asked again in the same way.
 
+    The same engine computes with the numbers that it was asked for then; another one with those that are its own.
+
     Raises:
         TeacherError: it cannot be loaded.
         ConfigError: its checkpoint has changed since.
@@ -75,7 +77,7 @@ def stored_teacher(store: Store, *, engine: str, min_agreement: float) -> tuple[
         max_length=manifest["max_length"],
         temperature=manifest["temperature"],
         engine=engine,
-        precision=None,
+        precision=manifest["precision_asked"] if engine == manifest["engine_asked"] else None,
         min_agreement=min_agreement,
         long_text=manifest["long_text"],
     )

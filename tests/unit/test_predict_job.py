@@ -27,6 +27,7 @@ from zsd.students import load_student
 from zsd.students.checkpoint import save_student
 from zsd.students.layers import build_student
 from zsd.students.spec import parse_student
+from zsd.teacher_plan import stored_teacher
 from zsd.teachers.nli import load_teacher
 from zsd.verify import verify_store
 
@@ -211,3 +212,10 @@ def test_deferral_needs_the_store_that_the_student_learned_from(made: Made, tmp_
     assert not (tmp_path / "out").exists()
     with pytest.raises(ConfigError, match="--shortlist is given without --defer-to teacher"):
         config(made, tmp_path / "out", defer_to=None, soft_labels=None, shortlist=2)
+
+
+def test_an_engine_asks_the_teacher_again_with_the_numbers_that_it_was_asked_for(made: Made) -> None:
+    store = Store(str(made.store))
+    store.manifest["precision_asked"] = "bf16"
+    precisions = [stored_teacher(store, engine=one, min_agreement=0.9)[1].precision for one in ("torch", "openvino")]
+    assert precisions == ["bf16", None]
