@@ -130,6 +130,7 @@ def _fit(task: TrainTask, config: DistillConfig, lines: Queue) -> None:
     use_gpu, threads = train_resources(workers)
     place = storage.resolve(task.work)
     place.fs.create_dir(place.path, recursive=True)
+    storage.delete_file(refusal_file(task))  # of a driver that died before it could read it
     trainer = TorchTrainer(
         train_loop,
         train_loop_config={"worker": WorkerTask(task=task, threads=threads, lines=lines)},
