@@ -11,6 +11,7 @@ import numpy as np
 
 from zsd import storage
 from zsd.batching import FloatArray
+from zsd.confidence import DECISION
 from zsd.labels import LabelSet
 from zsd.shards import Store
 from zsd.soft_labels.content_free import CONTENT_FREE
@@ -62,9 +63,9 @@ def correction_figures(store: Store) -> dict[str, Any]:
 
 
 def answers(probs_NK: FloatArray, *, multi_label: bool) -> Any:
-    """[N, K] which classes a row is given: the best one, or all above one half."""
+    """[N, K] which classes a row is given: the best one, or all that count as true."""
     if multi_label:
-        return probs_NK > 0.5
+        return probs_NK >= DECISION
     return np.arange(probs_NK.shape[1]) == probs_NK.argmax(axis=1)[:, None]
 
 
