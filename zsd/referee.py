@@ -19,7 +19,6 @@ from zsd.shards import Store
 from zsd.soft_labels import Recipe
 from zsd.students.base import Answer, Student
 from zsd.teachers.scoring import Scores
-from zsd.teachers.some_pairs import score_some
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +111,7 @@ class Referee:
         if self.task.shortlist is None:
             return scorer.score(texts)
         wanted_NK = shortlisted(student_NK, self.task.shortlist)
-        return score_some(scorer, texts, np.tile(wanted_NK, (1, scorer.templates)))
+        return scorer.score(texts, np.tile(wanted_NK, (1, scorer.templates)))
 
     def _teacher(self) -> LabelWorker:
         """Loaded when a row is to be asked: a student that is sure of all needs no teacher."""

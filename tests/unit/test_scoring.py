@@ -215,3 +215,25 @@ def test_windows_do_not_mix_rows(teacher_of: Callable[..., str]) -> None:
     order = np.random.default_rng(0).permutation(len(texts))
     together, shuffled = scorer.score(texts), scorer.score([texts[n] for n in order])
     np.testing.assert_allclose(shuffled.entailment, together.entailment[order], atol=1e-5)
+
+
+@pytest.mark.parametrize("long_text", ["truncate", "window"])
+@pytest.mark.parametrize("more_templates", [(), ("It is {}.",)])
+def test_what_is_asked_is_answered_as_in_the_full_pass_and_nothing_else_is(
+    teacher_of: Callable[..., str], long_text: str, more_templates: tuple[str, ...]
+) -> None:
+    texts = [f"The winner {'scored late ' * n}" for n in range(1, 40, 3)]
+    labels = LabelSet(names=("sports", "business", "science"), more_templates=more_templates)
+    teacher = load_teacher(teacher_of("bert"))
+    scorer = Scorer(teacher, load_engine("torch", teacher, Placement(), "fp32"), labels, long_text=long_text)
+    wanted_NK = np.random.default_rng(0).random((len(texts), 3)) < 0.5
+    wanted_NK[:, 0] |= ~wanted_NK.any(axis=1)
+    wanted_NH = np.tile(wanted_NK, (1, scorer.templates))
+    some, full = scorer.score(texts, wanted_NH), scorer.score(texts)
+    np.testing.assert_allclose(some.raw_entailment[wanted_NH], full.raw_entailment[wanted_NH], atol=1e-4)
+    np.testing.assert_allclose(some.entailment[wanted_NK], full.entailment[wanted_NK], atol=1e-4)
+    assert np.isneginf(some.entailment[~wanted_NK]).all()
+    if long_text == "truncate":
+        assert some.pairs == wanted_NH.sum()
+    assert some.pairs < full.pairs
+    assert some.tokens < full.tokens

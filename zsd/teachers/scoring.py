@@ -11,11 +11,12 @@ import math
 import time
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
-from zsd.batching import FloatArray, PairSet, pair_layout
+from zsd.batching import FloatArray, IntArray, PairSet, pair_layout
 from zsd.engines.base import Engine
 from zsd.engines.run import run_batches
 from zsd.labels import LabelSet
@@ -64,10 +65,11 @@ class Scores:
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """Rows as the engine will see them: tokenized pairs, and the batches they will run in."""
+    """Rows as the engine will see them: tokenized pairs, which of them are asked, and the batches these run in."""
 
     rows: int
     pairs: PairSet
+    asked: IntArray
     batches: list[Batch]
 
 
@@ -104,13 +106,16 @@ class Scorer:
         self.layout = pair_layout(teacher.tokenizer)
         self.prepare(["probe"])
 
-    def score(self, texts: Sequence[str]) -> Scores:
-        """Logits of N texts against all hypotheses.
+    def score(self, texts: Sequence[str], wanted_NH: npt.NDArray[np.bool_] | None = None) -> Scores:
+        """Logits of N texts against all hypotheses, or against those that are wanted of each.
+
+        Of every row at least one must be wanted. What is not has minus infinity, so that a softmax over the entailment
+        logits is one over what was asked.
 
         Raises:
             EngineError: the engine returned a number that is not finite, or the wrong number of classes.
         """
-        return self.run(self.prepare(texts))
+        return self.run(self.prepare(texts, wanted_NH))
 
     def subset(self, columns: Sequence[int]) -> Scorer:
         """The same teacher and engine with some of the hypotheses, by their number, each as a class of its own."""
@@ -119,8 +124,11 @@ class Scorer:
         other.hypotheses = [self.hypotheses[k] for k in columns]
         return other
 
-    def prepare(self, texts: Sequence[str]) -> Prepared:
-        """Tokenize N texts and plan their batches. Not for two threads at once: the tokenizer is one."""
+    def prepare(self, texts: Sequence[str], wanted_NH: npt.NDArray[np.bool_] | None = None) -> Prepared:
+        """Tokenize N texts and plan the batches of what is wanted of them (None: of all pairs).
+
+        Not for two threads at once: the tokenizer is one.
+        """
         teacher = self.teacher
         pairs = PairSet.build(
             teacher.tokenizer,
@@ -130,14 +138,16 @@ class Scorer:
             max_length=teacher.max_length,
             windows=self.windows,
         )
-        batches = plan_batches(
-            pairs.lengths,
+        asked_P = np.arange(len(pairs)) if wanted_NH is None else np.flatnonzero(wanted_NH[pairs.rows])
+        planned = plan_batches(
+            pairs.lengths[asked_P],
             token_budget=self.engine.token_budget,
             buckets=self.buckets,
             max_length=teacher.max_length,
             lanes=self.engine.lanes,
         )
-        return Prepared(rows=len(texts), pairs=pairs, batches=batches)
+        batches = [replace(batch, pairs=asked_P[batch.pairs]) for batch in planned]
+        return Prepared(rows=len(texts), pairs=pairs, asked=asked_P, batches=batches)
 
     def run(self, prepared: Prepared, *, within: float = math.inf) -> Scores:
         """Run the engine over prepared rows, the inputs of the next batches assembled meanwhile.
@@ -148,7 +158,7 @@ class Scorer:
         """
         started = time.perf_counter()
         pairs, classes = prepared.pairs, self.teacher.classes
-        logits_PC = np.empty((len(pairs), classes.count), dtype=np.float32)
+        logits_PC = np.full((len(pairs), classes.count), -np.inf, dtype=np.float32)
         with closing(self.batches(prepared)) as done:
             for batch, logits_BC in done:
                 logits_PC[batch.pairs] = logits_BC
@@ -160,13 +170,14 @@ class Scorer:
             np.ascontiguousarray(logits_PC[:, classes.contradiction]).reshape(shape_WH),
             pairs.rows,
         )
+        lengths = pairs.lengths[prepared.asked]
         return Scores(
             raw_entailment=entailment_NH,
             raw_contradiction=contradiction_NH,
             templates=self.templates,
-            pairs=len(pairs),
-            tokens=int(pairs.lengths.sum()),
-            padding_waste=padding_waste(pairs.lengths, prepared.batches),
+            pairs=len(lengths),
+            tokens=int(lengths.sum()),
+            padding_waste=padding_waste(lengths, prepared.batches),
             truncated=pairs.truncated,
             windowed=pairs.windowed,
             windows=len(pairs.rows) - (prepared.rows - pairs.windowed) if pairs.windowed else 0,
