@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-YES = 0.5
-"""Probability from which a label of a multi-label row counts as true."""
+from zsd.confidence import DECISION
 
 
 def soft_cross_entropy(logits_NK: Tensor, targets_NK: Tensor, temperature: float = 1.0) -> Tensor:
@@ -54,7 +53,7 @@ def binary_cross_entropy(logits_NK: Tensor, targets_NK: Tensor, temperature: flo
 def hard_labels(targets_NK: Tensor, *, multi_label: bool) -> Tensor:
     """The decisions behind soft labels, as 0 and 1: the best class of a row, or each label from probability 0.5 on."""
     if multi_label:
-        return (targets_NK >= YES).to(targets_NK.dtype)
+        return (targets_NK >= DECISION).to(targets_NK.dtype)
     return F.one_hot(targets_NK.argmax(dim=-1), targets_NK.shape[-1]).to(targets_NK.dtype)
 
 

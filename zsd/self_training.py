@@ -15,11 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from zsd.inference import FloatArray
-from zsd.training_data import BoolArray
-
-YES = 0.5
-"""Probability from which a label of a multi-label row counts as true."""
+from zsd.confidence import BoolArray, FloatArray, differs
 
 
 def next_labels(
@@ -41,12 +37,10 @@ def next_labels(
     """
     if multi_label:
         sharp_NK = student_NK**2 / (student_NK**2 + (1 - student_NK) ** 2)
-        agree_N = ((student_NK >= YES) == (teacher_NK >= YES)).all(axis=1)
     else:
         sharp_NK = student_NK**2 / np.maximum(frequency_K, 1e-6)
         sharp_NK = sharp_NK / sharp_NK.sum(axis=1, keepdims=True)
-        agree_N = student_NK.argmax(axis=1) == teacher_NK.argmax(axis=1)
-    return sharp_NK.astype(np.float32), agree_N
+    return sharp_NK.astype(np.float32), ~differs(student_NK, teacher_NK, multi_label=multi_label)
 
 
 def gentler(defaults: Mapping[str, Any]) -> dict[str, Any]:

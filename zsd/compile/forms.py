@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from zsd.batching import FloatArray
+from zsd.confidence import differs
 from zsd.console import say
 from zsd.engines import load_engine
 from zsd.engines.base import Placement
@@ -67,10 +68,7 @@ def measure_forms(
 
 def compare(probs_NK: FloatArray, reference_NK: FloatArray, labels: LabelSet) -> dict[str, float]:
     """``agreement``: share of rows with the same top label (multi-label: the same labels); ``delta_p``: mean change."""
-    if labels.multi_label:
-        same_N = ((probs_NK > 0.5) == (reference_NK > 0.5)).all(axis=1)
-    else:
-        same_N = probs_NK.argmax(axis=1) == reference_NK.argmax(axis=1)
+    same_N = ~differs(probs_NK, reference_NK, multi_label=labels.multi_label)
     return {"agreement": float(same_N.mean()), "delta_p": float(np.abs(probs_NK - reference_NK).mean())}
 
 
