@@ -17,9 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from zsd import storage
-from zsd.batching import FloatArray
 from zsd.errors import ConfigError
 from zsd.shards import Store, read_json, write_json
+from zsd.soft_labels.logits import Logits
 
 CONTENT_FREE = "content_free.json"
 RANDOM_TEXTS = 32
@@ -28,18 +28,14 @@ WORDS = 24
 
 
 @dataclass(frozen=True, kw_only=True)
-class ContentFree:
+class ContentFree(Logits):
     """The teacher's logits of M texts.
 
     Attributes:
         texts: M texts.
-        entailment: [M, K] logits, the mean over the templates.
-        contradiction: [M, K] logits.
     """
 
     texts: tuple[str, ...]
-    entailment: FloatArray
-    contradiction: FloatArray
 
 
 def content_free_texts(corpus: Sequence[str]) -> list[str]:
@@ -51,7 +47,7 @@ def content_free_texts(corpus: Sequence[str]) -> list[str]:
 
 
 def write_content_free(output: str, content: ContentFree) -> None:
-    """Keep the logits beside the store; whoever writes last wins, with the same numbers."""
+    """Keep the logits beside the store; of several actors the last one wins, whose engine may round otherwise."""
     write_json(
         storage.join(output, CONTENT_FREE),
         {

@@ -1,6 +1,6 @@
 """A recipe fitted to a store of soft labels, from its raw logits alone.
 
-Legend: N rows, M content-free texts, K labels.
+Legend: N rows, K labels.
 """
 
 from __future__ import annotations
@@ -90,8 +90,7 @@ def unsupervised(store: Store, sample: LogitSample, asked: Recipe) -> Recipe:
         bias_K = batch_bias(sample.entailment) if len(sample) else np.zeros(len(names))
     elif method == "contextual":
         free = read_content_free(store)
-        logits_MK = free.entailment - free.contradiction if asked.multi_label else free.entailment
-        bias_K = contextual_bias(logits_MK, multi_label=asked.multi_label)
+        bias_K = contextual_bias(free.deciding(multi_label=asked.multi_label), multi_label=asked.multi_label)
     elif method == "auto":
         method = "information" if bias_K.any() else "none"
     recipe = replace(asked, method=method, facts={"evidence": _told(evidence, names)})
@@ -100,11 +99,11 @@ def unsupervised(store: Store, sample: LogitSample, asked: Recipe) -> Recipe:
 
 def _information(sample: LogitSample, multi_label: bool) -> tuple[Doubles, list[Evidence]]:
     """[K] the trusted bias; evidence of the K classes together, or multi-label of each."""
+    logits_NK = sample.deciding(multi_label=multi_label)
     if not multi_label:
-        bias_K, evidence = trusted_bias(sample.entailment, sample.halves)
+        bias_K, evidence = trusted_bias(logits_NK, sample.halves)
         return bias_K, [evidence]
-    against_NK = sample.entailment - sample.contradiction
-    each = [trusted_bias(yes_or_no(against_NK[:, k]), sample.halves) for k in range(against_NK.shape[1])]
+    each = [trusted_bias(yes_or_no(logits_NK[:, k]), sample.halves) for k in range(logits_NK.shape[1])]
     return np.array([bias_2[0] - bias_2[1] for bias_2, _ in each]), [evidence for _, evidence in each]
 
 

@@ -22,6 +22,7 @@ from scipy.optimize import minimize
 from zsd.batching import FloatArray
 from zsd.shards import LOGITS, Store, matrix
 from zsd.soft_labels.bias import Doubles, margin
+from zsd.soft_labels.logits import Logits
 
 Gold = Mapping[str, int] | Mapping[str, Sequence[int]]
 """Normalized text to its class (a number from 0 to K - 1), or for multi-label to K numbers 0 or 1."""
@@ -34,21 +35,14 @@ BIAS_WIDTH = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
-class GoldLogits:
-    """The gold rows that are in a store.
+class GoldLogits(Logits):
+    """The G gold rows that are in a store.
 
     Attributes:
-        entailment: [G, K] raw logits.
-        contradiction: [G, K] raw logits.
         targets: [G, K] 1 where the class is true, else 0.
     """
 
-    entailment: FloatArray
-    contradiction: FloatArray
     targets: npt.NDArray[np.float64]
-
-    def __len__(self) -> int:
-        return len(self.targets)
 
 
 def gold_logits(store: Store, gold: Gold) -> GoldLogits:
@@ -91,7 +85,7 @@ def fit_gold(
         move_bias: whether the bias may change.
         temperature: a given one stays as it is; None: it is fitted.
     """
-    logits_GK = rows.entailment - rows.contradiction if multi_label else rows.entailment
+    logits_GK = rows.deciding(multi_label=multi_label)
     width = BIAS_WIDTH * (float(np.abs(logits_GK).mean()) if multi_label else margin(logits_GK))
     labels = len(bias_K)
 

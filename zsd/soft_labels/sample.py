@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from zsd.batching import FloatArray
 from zsd.shards import LOGITS, TEMPLATE_LOGITS, Store, matrix
+from zsd.soft_labels.logits import Logits
 
 MOST_NUMBERS = 1_000_000
 """Most logits, rows times classes, that a recipe is fitted on: more would take longer and say nothing new."""
@@ -23,21 +24,14 @@ DIVISIONS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class LogitSample:
+class LogitSample(Logits):
     """Rows of a store.
 
     Attributes:
-        entailment: [N, K] raw logits.
-        contradiction: [N, K] raw logits.
         halves: [N, S] in each of S divisions, which of two halves a row is in, by the hash of its id.
     """
 
-    entailment: FloatArray
-    contradiction: FloatArray
     halves: npt.NDArray[np.bool_]
-
-    def __len__(self) -> int:
-        return len(self.entailment)
 
 
 def sample_logits(store: Store, *, most: int = MOST_NUMBERS, template: int | None = None) -> LogitSample:
