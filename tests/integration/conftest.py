@@ -1,8 +1,12 @@
 """A real Ray cluster for the integration tests of a process: 4 logical CPUs and 2 GPUs on whatever machine this is."""
 
+import contextlib
 import os
+import random
 import signal
+import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,7 +30,7 @@ def cluster() -> Iterator[None]:
     os.environ[LOGICAL_GPUS] = "1"
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.update(credentials())  # of the S3 server of the tests: actors have the environment of their node
-    ray.init(num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=4, num_gpus=2, include_dashboard=False, log_to_driver=False)
     connect(None)  # must find the cluster there and leave it alone
     yield
     ray.shutdown()
@@ -89,5 +93,25 @@ def kill_job(driver: subprocess.Popen[bytes]) -> None:
     below = psutil.Process(driver.pid).children(recursive=True)
     os.killpg(driver.pid, signal.SIGKILL)
     driver.wait()
-    _, alive = psutil.wait_procs(below, timeout=60)
+    _, alive = psutil.wait_procs(below, timeout=240)
     assert not alive
+
+
+def wait_for_all(folder: Path, actors: int) -> None:
+    """In an actor: wait until so many are there; else the first to load may have done the work of all."""
+    folder.mkdir(exist_ok=True)
+    (folder / str(os.getpid())).touch()
+    deadline = time.monotonic() + 240
+    while len(list(folder.iterdir())) < actors:
+        assert time.monotonic() < deadline, "the other actors do not load"
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    """A port that nobody listens on, and which the system gives to nobody who asks for any."""
+    dice = random.SystemRandom()
+    while True:
+        port = dice.randrange(20_000, 32_000)  # Ray's workers have those below, connections those above
+        with contextlib.suppress(OSError), socket.socket() as free:
+            free.bind(("127.0.0.1", port))
+            return port

@@ -56,20 +56,19 @@ def test_killed_and_damaged_jobs_come_to_the_bytes_of_one_that_nothing_befell(
         output=str(tmp_path / "killed"),
         folder=tmp_path / "job",
         address=ray.get_runtime_context().gcs_address,
-        pace="cpu=300",
+        pace="cpu=75",  # some 16 s of labelling for two actors: there is time to kill them in the middle
         flags=flags,
     )
     job.start()
     assert job.wait_until_ended(4), job.log()
     kill(dice.choice(actors_below(raylet_of(ray._private.worker._global_node))))
     done = len(job.groups(standin.ENDED))
-    assert job.wait_until_ended(done + 4), job.log()
+    assert job.wait_until(lambda: "died" in job.log() and len(job.groups(standin.ENDED)) >= done + 4), job.log()
     job.kill()
     assert 0 < reference.check_unfinished(job.parts) < planted.distinct
     label_module.label(config("killed"))
     assert verify_store(job.output).problems == []
     assert reference.differences(job.output) == []
-    assert "died" in job.log()
     assert "(raylet)" not in job.log()
 
     for name in ("truncated shard", "duplicated shard"):
@@ -84,7 +83,7 @@ def test_killed_and_damaged_jobs_come_to_the_bytes_of_one_that_nothing_befell(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 def test_the_whole_campaign() -> None:
     subprocess.run([sys.executable, "-m", "tests.faults.campaign", "--seed", "1"], check=True)
 

@@ -12,13 +12,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tests.integration.conftest import SIX_UNITS, kill_job, label_config
+from tests.integration.conftest import SIX_UNITS, kill_job, label_config, wait_for_all
+from zsd import teacher_plan
 from zsd.assets import sample_path
 from zsd.distributed.cluster import run_tasks
 from zsd.distributed.label import label
 from zsd.engines import load_engine
 from zsd.engines.base import Placement
 from zsd.errors import OutputError
+from zsd.labelling import LabelTask, LabelWorker
 from zsd.labels import LabelSet
 from zsd.monitor import job_status
 from zsd.options import flag
@@ -75,7 +77,19 @@ def test_every_row_is_labelled_rejected_or_a_duplicate(cluster: None, tmp_path: 
     assert verify_store(str(tmp_path / "out")).problems == []
 
 
-def test_cpu_and_gpu_actors_share_one_corpus(cluster: None, tmp_path: Path, sample_texts: list[str]) -> None:
+class Together(LabelTask):
+    """Makes workers neither of which begins before both actors have loaded the teacher."""
+
+    def __call__(self, placement: Placement) -> LabelWorker:
+        worker = super().__call__(placement)
+        wait_for_all(Path(self.output).parent / "there", 2)
+        return worker
+
+
+def test_cpu_and_gpu_actors_share_one_corpus(
+    cluster: None, tmp_path: Path, sample_texts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(teacher_plan, "LabelTask", Together)
     corpus = tmp_path / "many.txt"
     short = {text[:40].strip() for text in sample_texts[:300]}
     corpus.write_text("\n".join(short), encoding="utf-8")

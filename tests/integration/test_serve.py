@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -13,18 +12,13 @@ from typing import Any
 import pytest
 
 from tests.families import tiny_checkpoint
+from tests.integration.conftest import free_port
 from zsd.cli import main
 from zsd.errors import StudentError
 from zsd.serve_config import ServeConfig
 from zsd.students import load_student
 
 TEXTS = [f"text number {n}: the match, the market, the moon" for n in range(24)]
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def ask(url: str, path: str, body: Any = None) -> tuple[int, Any]:

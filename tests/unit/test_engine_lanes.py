@@ -43,7 +43,7 @@ def test_equal_lanes_see_one_shape_only(rows: int) -> None:
 
 
 def test_lanes_run_at_the_same_time_and_each_starts_once() -> None:
-    together, started = threading.Barrier(2, timeout=20), []
+    together, started = threading.Barrier(2, timeout=120), []
 
     def meet(inputs: Mapping[str, Any]) -> Any:
         together.wait()
