@@ -112,8 +112,10 @@ class _Pool:
         except ray.exceptions.RayTaskError:
             raise  # a fault of zsd, not of a node
         except ray.exceptions.RayError as error:
-            return self._replace(slot, error)
+            return self._replace(slot, _why(error))
         if slot.name is not None:
+            if said.broken:
+                return self._replace(slot, f"it fails on rows that it did before: {said.failed}", fate="is broken")
             return [_Answer(piece=slot.pieces.pop(one), worker=slot.name, outcome=said)]
         slot.name, refusal = said
         self.died_loading[slot.kind] = 0
@@ -121,15 +123,14 @@ class _Pool:
             raise own(refusal)
         return []
 
-    def _replace(self, slot: _Slot, error: BaseException) -> list[_Answer]:
-        """Start another actor for one that died; what it was doing has failed."""
+    def _replace(self, slot: _Slot, why: str, *, fate: str = "died") -> list[_Answer]:
+        """Start another actor for one that died or is of no use any more; what it was doing has failed."""
         ray.kill(slot.handle)
         self.slots[self.slots.index(slot)] = self._start(slot.kind)
-        why = _why(error)
-        say(f"{self.job}: {slot.name or f'a {slot.kind} actor'} died: {why}: another takes its place")
+        say(f"{self.job}: {slot.name or f'a {slot.kind} actor'} {fate}: {why}: another takes its place")
         if slot.name is not None:
-            died = Outcome(failed=f"the {slot.kind} actor died: {why}")
-            return [_Answer(piece=piece, worker=slot.name, outcome=died) for piece in slot.pieces.values()]
+            lost = Outcome(failed=f"the {slot.kind} actor {fate}: {why}")
+            return [_Answer(piece=piece, worker=slot.name, outcome=lost) for piece in slot.pieces.values()]
         self.died_loading[slot.kind] = self.died_loading.get(slot.kind, 0) + 1
         if self.died_loading[slot.kind] >= LOAD_ATTEMPTS:
             raise EngineError(

@@ -13,7 +13,7 @@ from ray.util.metrics import Counter
 from zsd.attempts import Piece
 from zsd.distributed.cluster import actor_kind, placement_here
 from zsd.engines.base import Placement
-from zsd.errors import EngineError, ZsdError
+from zsd.errors import EngineError, StoreError, ZsdError
 from zsd.shards import UnitRecord
 from zsd.storage import first_line
 from zsd.unit_rows import Skip
@@ -40,12 +40,14 @@ class Outcome:
         record: of a unit that was committed.
         refused: name of the `ZsdError` that ends the job, and its message.
         failed: why the model could not do these rows.
+        broken: whether it could not do rows either that it did before: then it is to blame and not these.
         storage: why they could not be read or written.
     """
 
     record: UnitRecord | None = None
     refused: tuple[str, str] | None = None
     failed: str | None = None
+    broken: bool = False
     storage: str | None = None
 
 
@@ -60,6 +62,7 @@ class UnitActor:
         kind = actor_kind()
         self.name = f"{kind} {socket.gethostname()} {os.getpid()}"
         self.refusal: Outcome | None = None
+        self.known_good: Unit | None = None
         self.counters = _Counters(job, kind)
         try:
             self.worker = make(placement_here())
@@ -82,15 +85,29 @@ class UnitActor:
                 return Outcome()
             record = self.worker(piece.unit, worker=self.name, skip=piece.skip)
         except EngineError as error:  # these rows, perhaps: a logit that is not finite
-            return Outcome(failed=str(error))
+            return Outcome(failed=str(error), broken=self._broken())
         except ZsdError as error:
             return Outcome(refused=(type(error).__name__, str(error)))
         except OSError as error:
             return Outcome(storage=first_line(error))
         except Exception as error:  # whatever a model or a tokenizer raises on rows it does not master
-            return Outcome(failed=f"{type(error).__name__}: {first_line(error)}")
+            return Outcome(failed=f"{type(error).__name__}: {first_line(error)}", broken=self._broken())
+        if not piece.skip:
+            self.known_good = piece.unit
         self.counters.add(record)
         return Outcome(record=record)
+
+    def _broken(self) -> bool:
+        """Whether the model fails now on a row that it has done: a GPU that is lost fails on every row."""
+        if self.known_good is None:
+            return False
+        try:
+            self.worker.probe(self.known_good, start=0, stop=1)
+        except (StoreError, OSError):  # of reading the row: it says nothing of the model
+            return False
+        except Exception:  # as in `run`
+            return True
+        return False
 
 
 class _Counters:
