@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import torch
 from torch.utils.data import Sampler
 
+from zsd.corpus.normalize import text_ids
 from zsd.errors import ConfigError
 from zsd.inference import FloatArray, IntArray, pad
 
@@ -43,6 +45,12 @@ def heldout_mask(ids: Sequence[str], fraction: float = HELDOUT_FRACTION) -> Bool
     limit = int(fraction * 2**64)
     hashes = (hashlib.blake2b(row_id.encode(), digest_size=8, person=b"zsd-heldout").digest() for row_id in ids)
     return np.fromiter((int.from_bytes(digest) < limit for digest in hashes), dtype=np.bool_, count=len(ids))
+
+
+def text_keys(texts: Sequence[str]) -> list[str]:
+    """What reviewed and test rows are known by: the text id of each (`zsd.corpus.normalize.text_ids`)."""
+    keys: list[str] = text_ids(pa.array(texts, pa.large_string())).to_pylist()
+    return keys
 
 
 class Collator:

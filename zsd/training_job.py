@@ -24,7 +24,7 @@ import zsd
 from zsd import storage
 from zsd.errors import InputError
 from zsd.row_weights import plan_epoch
-from zsd.shards import Store, write_json
+from zsd.shards import LOGITS, Store, write_json
 from zsd.soft_labels import Recipe
 from zsd.students.folder import CARD
 from zsd.training import Objective
@@ -40,7 +40,6 @@ from zsd.training_rows import (
 )
 
 CHECKPOINTS = "checkpoints"
-LOGITS = ["id", "text", "entailment", "contradiction"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +128,7 @@ def prepare_rows(task: TrainTask, tokenizer: Any, *, worker: int, workers: int) 
     made = {"tokenizer": tokenizer, "max_length": tokenizer.model_max_length}
     for part, (name, used) in enumerate(_used(store, task.limit)):
         if part % workers == worker and not _done(task.rows, part):
-            rows = store.table(name, LOGITS).slice(0, used)
+            rows = store.table(name, ["id", "text", *LOGITS]).slice(0, used)
             table = training_table(rows, recipe=task.recipe, gold=task.gold, excluded=task.excluded, **made)
             write_sides(table, task.rows, part, heldout_fraction=task.heldout_fraction)
     last = len(store.parts)

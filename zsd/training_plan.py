@@ -13,12 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from zsd import storage
 from zsd.assets import BUNDLED_TEACHER
 from zsd.config import DistillConfig
-from zsd.corpus.normalize import text_ids
 from zsd.errors import ConfigError
 from zsd.gold import GoldRows, read_gold
 from zsd.shards import Store, checksum, read_json
@@ -27,7 +25,7 @@ from zsd.students.folder import CARD, STUDENT
 from zsd.students.spec import DEFAULT_CHECKPOINT_STUDENT, DEFAULT_LAYERS_STUDENT, parse_student
 from zsd.teachers.nli import absolute_checkpoint, checkpoint_fingerprint
 from zsd.training import Objective
-from zsd.training_data import heldout_mask
+from zsd.training_data import heldout_mask, text_keys
 from zsd.training_job import CHECKPOINTS, TrainTask
 
 
@@ -97,18 +95,19 @@ def plan_training(config: DistillConfig, arguments: dict[str, Any]) -> TrainingP
         rounds = config.rounds
         if spec.kind != "encoder":
             rounds = 0
-            remarks += [
-                f"{name}: --{one} is for encoder students and changes nothing" for one in _only_encoders(config)
-            ]
+            unused = _only_encoders(config, arguments)
+            remarks += [f"{name}: --{one} is for encoder students and changes nothing" for one in unused]
         tasks.append(TrainTask(student=name, target=target, work=work, objective=objective, rounds=rounds, **task))
     _check_folders(tasks)
     return TrainingPlan(tasks=tuple(tasks), identity=_identity(config, store, tasks), remarks=tuple(remarks))
 
 
-def _only_encoders(config: DistillConfig) -> list[str]:
+def _only_encoders(config: DistillConfig, arguments: dict[str, Any]) -> list[str]:
     """Options that were given and that only the training of an encoder knows."""
-    names = ("rounds", "balance", "hard_labels", "patience", "limit")
-    return [name.replace("_", "-") for name in names if getattr(config, name)]
+    names = [name for name in ("rounds", "balance", "hard_labels", "patience") if getattr(config, name)]
+    if config.freeze_embeddings is not None:
+        names.append("freeze_embeddings")
+    return [name.replace("_", "-") for name in names] + [name for name in arguments if name != "seed"]
 
 
 def _check_folders(tasks: list[TrainTask]) -> None:
@@ -138,7 +137,7 @@ class _Reviewed:
         self.remarks: list[str] = []
         labels = store.manifest["labels"]
         names, multi_label = labels["names"], labels["multi_label"]
-        self.excluded = frozenset(_ids(_test_texts(config, names, multi_label)))
+        self.excluded = frozenset(text_keys(_test_texts(config, names, multi_label)))
         if not config.gold:
             return
         gold = read_gold(
@@ -152,7 +151,7 @@ class _Reviewed:
         if not self.classes:
             raise ConfigError(f"--gold {' '.join(config.gold)}: all its rows are among --test: give others")
         known = _stored_ids(store, self.probs)
-        keys = _ids(list(self.classes))
+        keys = text_keys(list(self.classes))
         self.unknown = tuple(text for text, key in zip(self.classes, keys, strict=True) if key not in known)
         held_N = heldout_mask([known.get(key, key) for key in keys], config.heldout_fraction)
         rows = zip(self.classes.items(), held_N, strict=True)
@@ -162,7 +161,7 @@ class _Reviewed:
         assert gold.gold is not None, "read_gold raises without a label column"
         one_hot = gold.gold if gold.gold.ndim == 2 else np.eye(labels, dtype=np.int64)[gold.gold]
         tested = 0
-        for text, key, row in zip(gold.texts, _ids(gold.texts), one_hot.tolist(), strict=True):
+        for text, key, row in zip(gold.texts, text_keys(gold.texts), one_hot.tolist(), strict=True):
             if key in self.excluded:
                 tested += 1
                 continue
@@ -177,7 +176,7 @@ def _stored_ids(store: Store, wanted: Collection[str]) -> dict[str, str]:
     """The row id of every text id that is wanted and in the store."""
     found: dict[str, str] = {}
     for table in store.tables(["id", "text"]):
-        for key, row in zip(_ids(table["text"].to_pylist()), table["id"].to_pylist(), strict=True):
+        for key, row in zip(text_keys(table["text"].to_pylist()), table["id"].to_pylist(), strict=True):
             if key in wanted:
                 found[key] = row
     return found
@@ -194,11 +193,6 @@ def _test_texts(config: DistillConfig, names: list[str], multi_label: bool) -> l
         multi_label=multi_label,
         required=False,
     ).texts
-
-
-def _ids(texts: list[str]) -> list[str]:
-    ids: list[str] = text_ids(pa.array(texts, pa.large_string())).to_pylist()
-    return ids
 
 
 def _students(config: DistillConfig, store: Store) -> list[str]:

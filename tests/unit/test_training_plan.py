@@ -127,6 +127,13 @@ def test_an_earlier_student_goes_on_and_one_with_other_classes_says_so(store: Pa
     assert plan(store, student=str(earlier)).identity != before
 
 
+def test_what_a_light_student_takes_no_notice_of_is_said_and_nothing_else(store: Path) -> None:
+    given: dict[str, Any] = {"limit": 5, "weight": "margin", "patience": 2, "freeze_embeddings": False}
+    remarks = plan(store, {"learning_rate": 1e-3, "seed": 1}, student="linear", **given).remarks
+    assert [line.split()[1] for line in remarks] == ["--patience", "--freeze-embeddings", "--learning_rate"]
+    assert plan(store, {"learning_rate": 1e-3}, student="layers:2", **given).remarks == ()
+
+
 @pytest.mark.parametrize(
     ("student", "folder"),
     [

@@ -10,14 +10,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from zsd.corpus.normalize import text_ids
 from zsd.errors import InputError
 from zsd.row_weights import loss_weights
-from zsd.shards import Store, matrix
+from zsd.shards import LOGITS, Store, matrix
 from zsd.soft_labels import Recipe
-from zsd.training_data import heldout_mask
+from zsd.training_data import heldout_mask, text_keys
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -73,15 +71,15 @@ class StoreRows:
     def __call__(self) -> Iterator[SoftRows]:
         """One shard at a time in memory."""
         left = self.limit
-        for whole in Store(self.store).tables(["id", "text", "entailment", "contradiction"]):
+        for whole in Store(self.store).tables(["id", "text", *LOGITS]):
             table = whole if left is None else whole.slice(0, left)
             left = None if left is None else left - len(table)
             if not len(table):
                 break
-            probs_NK = self.recipe.probs(matrix(table["entailment"]), matrix(table["contradiction"]))
+            probs_NK = self.recipe.probs(*(matrix(table[name]) for name in LOGITS))
             yield self._reviewed(table["id"].to_pylist(), table["text"].to_pylist(), probs_NK)
         if self.new_gold:
-            ids = _text_ids(self.new_gold)
+            ids = text_keys(self.new_gold)
             probs_NK = np.array([self.gold[one] for one in ids], dtype=np.float32)
             yield self._reviewed(ids, self.new_gold, probs_NK)
 
@@ -90,7 +88,7 @@ class StoreRows:
         gold_N = np.zeros(len(ids), dtype=np.bool_)
         kept = np.arange(len(ids))
         if self.gold or self.excluded:
-            keys = _text_ids(texts)
+            keys = text_keys(texts)
             kept = np.array([n for n, key in enumerate(keys) if key not in self.excluded], dtype=np.int64)
             gold_N = np.array([key in self.gold for key in keys], dtype=np.bool_)
             for n in np.flatnonzero(gold_N):
@@ -128,8 +126,3 @@ def _pick(rows: SoftRows, chosen: npt.NDArray[np.int64]) -> SoftRows:
         probs=rows.probs[chosen],
         weights=rows.weights[chosen],
     )
-
-
-def _text_ids(texts: Sequence[str]) -> list[str]:
-    ids: list[str] = text_ids(pa.array(texts, pa.large_string())).to_pylist()
-    return ids
