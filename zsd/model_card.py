@@ -129,15 +129,16 @@ def _use(kind: str) -> list[str]:
 
 def _made(card: Mapping[str, Any], labels: Mapping[str, Any], manifest: Mapping[str, Any] | None) -> list[str]:
     recipe: dict[str, Any] = card.get("recipe") or {"temperature": card.get("temperature")}
+    templates = [labels.get("template"), *labels.get("more_templates", ())]
     facts: dict[str, Any] = {
         "Teacher": portable(card.get("teacher")),
         "Teacher's fingerprint": card.get("teacher_fingerprint"),
-        "Hypothesis template": labels.get("template"),
+        "Hypothesis template": "; ".join(filter(None, templates)),
         "Student": portable(card.get("student")),
         "Parameters": f"{card['parameters']:,}" if card.get("parameters") else None,
         "Trained on": f"{card['train_rows']:,} soft-labelled rows" if card.get("train_rows") else None,
         "Gold rows": card.get("gold_rows"),
-        "Soft labels": ", ".join(f"{k} {v}" for k, v in recipe.items() if v is not None and not isinstance(v, list)),
+        "Soft labels": ", ".join(f"{key} {recipe[key]}" for key in ("method", "temperature") if recipe.get(key)),
         "Version of zsd": card.get("zsd_version"),
     }
     if manifest is not None:

@@ -22,11 +22,16 @@ from zsd.model_card import model_card, portable
 from zsd.push_config import HUB, PushConfig
 from zsd.shards import MANIFEST, read_json
 from zsd.students.folder import CARD, CONFIG, KINDS, STUDENT
+from zsd.students.linear import VOCABULARY
 from zsd.teachers.nli import checkpoint_fingerprint
 
 README = "README.md"
-SUFFIXES = {"": {".safetensors", ".json", ".txt", ".model"}, "onnx": {".onnx"}, "openvino": {".xml", ".bin"}}
-"""What is pushed of a student, by folder."""
+SUFFIXES = {"": {".safetensors", ".txt", ".model"}, "onnx": {".onnx"}, "openvino": {".xml", ".bin"}}
+"""What is pushed of a student, by folder; of JSON, which may hold paths of this machine, what is named here."""
+TOKENIZER_CONFIG = "tokenizer_config.json"
+JSON_FILES = {CARD, CONFIG, VOCABULARY, TOKENIZER_CONFIG} | {
+    f"{name}.json" for name in ("tokenizer", "special_tokens_map", "added_tokens", "vocab", "model.safetensors.index")
+}
 SOURCE_KEYS = ("_name_or_path", "name_or_path")
 """Keys under which transformers notes where a configuration or a tokenizer was loaded from."""
 
@@ -72,7 +77,7 @@ def _files(source: storage.Location) -> list[str]:
         place = source.join(folder) if folder else source
         for name in storage.list_names(place.uri):
             relative = f"{folder}/{name}" if folder else name
-            if Path(name).suffix in suffixes:
+            if Path(name).suffix in suffixes or (not folder and name in JSON_FILES):
                 found.append(relative)
             elif name != README:
                 say(f"push: {relative} stays: no file of a student")
@@ -88,7 +93,7 @@ def _gather(source: storage.Location, names: list[str], scratch: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         with source.fs.open_input_stream(source.join(name).path) as stream, target.open("wb") as file:
             shutil.copyfileobj(stream, file)
-        if name in (CARD, CONFIG, "tokenizer_config.json"):
+        if name in (CARD, CONFIG, TOKENIZER_CONFIG):
             content = json.loads(target.read_text(encoding="utf-8"))
             kept = portable(content) if name == CARD else {k: v for k, v in content.items() if k not in SOURCE_KEYS}
             if kept != content:

@@ -24,7 +24,12 @@ CARD: dict[str, Any] = {
     "teacher": "/home/alice/teachers/roberta-nli",
     "teacher_fingerprint": "ab12",
     "temperature": 1.0,
-    "recipe": {"method": "batch", "temperature": 1.0},
+    "recipe": {
+        "method": "batch",
+        "temperature": 1.0,
+        "prior": [0.5, 0.3, 0.2],
+        "facts": {"evidence": {"all": {"n": 4}}},
+    },
     "student": "layers:half",
     "train_rows": 25061,
     "parameters": 22_700_000,
@@ -39,6 +44,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     student = tiny_checkpoint(folder / "student", "bert", num_labels=3, id2label=dict(enumerate(NAMES)))
     (student / "zsd.json").write_text(json.dumps(CARD))
     (student / "notes.bin").write_bytes(b"a pickle, perhaps")
+    (student / "compile.json").write_text(json.dumps({"job": {"data": ["/home/alice/tickets.csv"]}}))
     manifest = {
         "schema": 2,
         "job": "label",
@@ -65,7 +71,7 @@ def test_a_pushed_student_is_whole_and_says_what_it_is(output: Path, tmp_path: P
     figures = push(PushConfig(model=str(output), to=str(target), license="apache-2.0"))
     assert figures["files"][-1] == "zsd.json"
     assert {path.name for path in target.iterdir()} == set(figures["files"])
-    assert "notes.bin" not in figures["files"]
+    assert {"notes.bin", "compile.json"}.isdisjoint(figures["files"])
     texts = ["where is my parcel", "the invoice is wrong"]
     assert (load_student(target).predict(texts) == load_student(output).predict(texts)).all()
     card = (target / "README.md").read_text()
@@ -74,6 +80,7 @@ def test_a_pushed_student_is_whole_and_says_what_it_is(output: Path, tmp_path: P
     for told in ("# tickets-small", "27,861 labelled", "tickets.parquet", "This message is about {}.", "0.946", "ab12"):
         assert told.replace("{", "\\{").replace("}", "\\}") in card or told in card, told
     assert "not accuracy" in card
+    assert "Soft labels: method batch, temperature 1.0\n" in card
 
 
 def test_nothing_of_the_machine_is_pushed(output: Path, tmp_path: Path) -> None:
