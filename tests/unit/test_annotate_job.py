@@ -30,13 +30,11 @@ from zsd.verify import verify_store
 ROWS = 900
 
 
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def write_corpus(file: Path) -> None:
+    """`ROWS` different texts."""
     rng = np.random.default_rng(1)
     texts = list(dict.fromkeys(" ".join(rng.choice(WORDS, size=4)) for _ in range(ROWS + 200)))[:ROWS]
-    file = tmp_path_factory.mktemp("annotate") / "all.txt"
     file.write_text("\n".join(texts))
-    return file
 
 
 def distill_here(config: DistillConfig, arguments: dict[str, Any]) -> None:
@@ -70,13 +68,21 @@ def config(corpus: Path, output: Path, teacher: str, **changes: Any) -> Annotate
 
 
 @pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory, teacher_of: Callable[..., str]) -> Callable[..., AnnotateConfig]:
+    """An annotation of one corpus by one teacher, by its output."""
+    corpus = tmp_path_factory.mktemp("annotate") / "all.txt"
+    write_corpus(corpus)
+    return lambda output, **changes: config(corpus, output, teacher_of("bert"), **changes)
+
+
+@pytest.fixture(scope="module")
 def annotated(
-    corpus: Path, teacher_of: Callable[..., str], tmp_path_factory: pytest.TempPathFactory
+    asked: Callable[..., AnnotateConfig], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, dict[str, Any]]:
     output = tmp_path_factory.mktemp("annotated") / "out"
     with pytest.MonkeyPatch.context() as patch:
         install(patch)
-        return output, annotate(config(corpus, output, teacher_of("bert")), {})
+        return output, annotate(asked(output), {})
 
 
 def test_every_row_is_answered_once_and_the_pairs_add_up(annotated: tuple[Path, dict[str, Any]]) -> None:
@@ -106,17 +112,14 @@ def test_the_threshold_is_fitted_on_rows_that_neither_trained_nor_decided_anythi
 
 def test_the_answers_agree_with_the_full_pass_as_often_as_promised(
     annotated: tuple[Path, dict[str, Any]],
-    corpus: Path,
-    teacher_of: Callable[..., str],
+    asked: Callable[..., AnnotateConfig],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     output, manifest = annotated
     without_ray(monkeypatch)
-    asked = LabelConfig(
-        data=(str(corpus),), output=str(tmp_path), label=NAMES, teacher=teacher_of("bert"), engine="torch"
-    )
-    label(asked)
+    same = asked(tmp_path)
+    label(LabelConfig(data=same.data, output=same.output, label=NAMES, teacher=same.teacher, engine="torch"))
     full = Store(str(tmp_path)).read(["id", *LOGITS]).sort_by("id")
     folder = output / "samples" / str(len(manifest["annotation"]["samples"]) - 1)
     recipe = card_recipe(read_card(folder / "student"))
@@ -132,10 +135,9 @@ def test_the_answers_agree_with_the_full_pass_as_often_as_promised(
 
 
 def test_a_finished_annotation_does_nothing_and_a_killed_one_goes_on(
-    annotated: tuple[Path, dict[str, Any]],
-    corpus: Path,
-    teacher_of: Callable[..., str],
     tmp_path: Path,
+    asked: Callable[..., AnnotateConfig],
+    annotated: tuple[Path, dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     output, manifest = annotated
@@ -143,35 +145,33 @@ def test_a_finished_annotation_does_nothing_and_a_killed_one_goes_on(
         with monkeypatch.context() as patch:
             install(patch, after=after)
             with pytest.raises(here.Killed):
-                annotate(config(corpus, tmp_path / "out", teacher_of("bert")), {})
+                annotate(asked(tmp_path / "out"), {})
     with monkeypatch.context() as patch:
         install(patch)
-        resumed = annotate(config(corpus, tmp_path / "out", teacher_of("bert")), {})
+        resumed = annotate(asked(tmp_path / "out"), {})
     assert resumed["annotation"] == manifest["annotation"]
     one, other = (pq.read_table(out / "predictions").sort_by("id") for out in (output, tmp_path / "out"))
     for column in ("id", "label", "answered_by"):
         assert one[column].to_pylist() == other[column].to_pylist()
     with monkeypatch.context() as patch:
         install(patch, after=0)
-        assert annotate(config(corpus, output, teacher_of("bert")), {}) == manifest
+        assert annotate(asked(output), {}) == manifest
 
 
-def test_what_annotate_refuses(corpus: Path, teacher_of: Callable[..., str], tmp_path: Path) -> None:
+def test_what_annotate_refuses(asked: Callable[..., AnnotateConfig], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="zsd annotate trains one kind of student"):
-        config(corpus, tmp_path, teacher_of("bert"), student=None, students=("linear", "static"))
+        asked(tmp_path, student=None, students=("linear", "static"))
     with pytest.raises(ConfigError, match="too small to sample"):
-        annotate(config(corpus, tmp_path / "out", teacher_of("bert"), judging_rows=300), {})
+        annotate(asked(tmp_path / "out", judging_rows=300), {})
 
 
 def test_how_many_actors_and_rejected_rows_are_allowed_does_not_make_another_job(
     annotated: tuple[Path, dict[str, Any]],
-    corpus: Path,
-    teacher_of: Callable[..., str],
+    asked: Callable[..., AnnotateConfig],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     output, manifest = annotated
     install(monkeypatch, after=0)
-    again = config(corpus, output, teacher_of("bert"), max_rejected=0.5, num_workers=2, cpu_actors=3)
-    assert annotate(again, {}) == manifest
+    assert annotate(asked(output, max_rejected=0.5, num_workers=2, cpu_actors=3), {}) == manifest
     with pytest.raises(OutputError, match="growth was"):
-        annotate(config(corpus, output, teacher_of("bert"), growth=3.0), {})
+        annotate(asked(output, growth=3.0), {})
