@@ -29,7 +29,7 @@ import pyarrow.fs as pafs
 
 from zsd import storage
 from zsd.console import say
-from zsd.errors import ConfigError, InputError, LockError
+from zsd.errors import ConfigError, InputError, LockError, StoreError
 from zsd.registry_log import changelog_page
 from zsd.run_lock import RunLock
 from zsd.shards import read_json, write_json
@@ -87,7 +87,11 @@ class Registry:
         if not storage.exists(file):
             return None
         found = read_json(file)
-        return Pointer(**found | {"before": tuple(found["before"])})
+        try:
+            return Pointer(**found | {"before": tuple(found["before"])})
+        except (KeyError, TypeError):
+            known = ", ".join(Pointer.__dataclass_fields__)
+            raise StoreError(f"{file}: does not hold {known}, and no more: the file is damaged") from None
 
     def versions(self) -> list[str]:
         """All finished versions, oldest first."""
@@ -237,8 +241,10 @@ class Registry:
             same_number = match and asked.isdecimal() and int(match[1]) == int(asked)
             if name == asked or same_number or (match and match[2] == asked):
                 fitting.append(name)
-        if len(fitting) != 1:
+        if not fitting:
             raise ConfigError(f"--to {asked}: no such version in {self.uri}: it has {', '.join(there)}")
+        if len(fitting) > 1:
+            raise ConfigError(f"--to {asked}: may be {' or '.join(fitting)}: give the whole name")
         return fitting[0]
 
     def _next_number(self) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from zsd.errors import ConfigError, InputError, LockError
+from zsd.errors import ConfigError, InputError, LockError, StoreError
 from zsd.nightly_config import RollbackConfig
 from zsd.registry import Registry
 from zsd.rollback import rollback
@@ -107,6 +107,21 @@ def test_rollback_goes_back_step_by_step_and_to_any_version(registry: Registry, 
         *(("promoted", f"000{n}-{night}") for n, night in enumerate("abc", 1)),
         ("rolled back", "0002-b"),
     ]
+
+
+def test_a_number_that_is_also_the_name_of_a_night_is_not_guessed_at(registry: Registry, student: str) -> None:
+    promote(registry, student, "a", "b", "1")
+    with pytest.raises(ConfigError, match="--to 1: may be 0001-a or 0003-1: give the whole name"):
+        back(registry, to="1")
+    assert back(registry, to="0001-a")["version"] == "0001-a"
+
+
+@pytest.mark.parametrize("content", ["{}", '{"version": "0001-a"}', '{"version": "0001-a", "before": 3}'])
+def test_a_pointer_that_somebody_has_damaged_is_one_line(registry: Registry, content: str) -> None:
+    Path(registry.uri).mkdir(parents=True)
+    (Path(registry.uri) / "current.json").write_text(content)
+    with pytest.raises(StoreError, match=r"current\.json: does not hold version, before"):
+        registry.current()
 
 
 def test_what_was_rolled_back_is_not_where_the_next_rollback_leads(registry: Registry, student: str) -> None:
