@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,16 +16,20 @@ import numpy as np
 import pytest
 import yaml
 
+from tests.integration.conftest import free_port
 from zsd import storage
 from zsd.assets import sample_path
 from zsd.shards import Store, matrix, read_json
 from zsd.students import load_student
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "cluster" / "local.sh"
+CORPUS = str(sample_path("corpus.txt"))
 LABELS = str(sample_path("labels.txt"))
+WAIT_SECONDS = 600.0
+"""After which a command, or a job, is taken for one that hangs."""
 
 
 @dataclass
@@ -41,7 +44,7 @@ class Cluster:
 
     def run(self, *words: str) -> str:
         """What a command says that succeeds."""
-        done = subprocess.run(words, env=self.env, cwd=ROOT, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(words, env=self.env, cwd=ROOT, capture_output=True, text=True, timeout=WAIT_SECONDS)
         assert done.returncode == 0, f"{words}: {done.stdout[-3000:]} {done.stderr[-3000:]}"
         return done.stdout + done.stderr
 
@@ -56,12 +59,13 @@ class Cluster:
 
     def finish(self, name: str, *, kill_when: Callable[[], bool], result: Path) -> str:
         """Kill a node once a condition holds, and wait for the job, which must succeed; returns its log."""
-        deadline = time.monotonic() + 300
-        while not kill_when() and time.monotonic() < deadline:
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not kill_when():
+            assert time.monotonic() < deadline, self.run("ray", "job", "logs", name)[-5000:]
             time.sleep(0.1)
         self.script("kill")
         assert not result.exists(), "the job was over before the node was dead"
-        status = ""
+        deadline, status = time.monotonic() + WAIT_SECONDS, ""
         while not any(f"'{name}' {end}" in status for end in ("succeeded", "failed", "was stopped")):
             assert time.monotonic() < deadline, status
             time.sleep(2)
@@ -69,12 +73,6 @@ class Cluster:
         log = self.run("ray", "job", "logs", name)
         assert f"'{name}' succeeded" in status, f"{status}\n{log[-5000:]}"
         return log
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -91,45 +89,42 @@ def two_nodes() -> Iterator[Cluster]:
         yield cluster
     finally:
         cluster.script("stop")
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("corpus") / "corpus.txt"
-    lines = sample_path("corpus.txt").read_text(encoding="utf-8").splitlines()
-    file.write_text("\n".join(lines[:400]) + "\n", encoding="utf-8")
-    return file
-
-
-@pytest.fixture(scope="module")
-def here(corpus: Path) -> Path:
+def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same jobs without a cluster of their own to join: what the results must be."""
-    output = corpus.parent / "here"
+    output = tmp_path_factory.mktemp("jobs") / "here"
     env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    for words in (label_words(corpus, output), distill_words(output)):
-        subprocess.run([sys.executable, "-m", "zsd.cli", *words], env=env, cwd=ROOT, check=True, timeout=300)
+    for words in (label_words(output), distill_words(output)):
+        subprocess.run([sys.executable, "-m", "zsd.cli", *words], env=env, cwd=ROOT, check=True, timeout=WAIT_SECONDS)
     return output
 
 
-def label_words(corpus: Path, output: Path) -> list[str]:
-    job = ["label", "--data", str(corpus), "--labels", LABELS, "--output", str(output), "--engine", "torch"]
+def label_words(output: Path) -> list[str]:
+    job = ["label", "--data", CORPUS, "--labels", LABELS, "--output", str(output), "--engine", "torch"]
     return [*job, "--cpus-per-actor", "1", "--unit-rows", "8"]
 
 
 def distill_words(output: Path) -> list[str]:
-    return ["distill", "--soft-labels", str(output), "--output", str(output), "--max_steps", "30"]
+    job = ["distill", "--soft-labels", str(output), "--output", str(output)]
+    return [*job, "--max_steps", "120", "--save_steps", "20"]
 
 
 def units(output: Path) -> int:
     return len(storage.list_names(output / "soft_labels", suffix=".parquet"))
 
 
-def test_jobs_on_two_nodes_of_which_one_dies(two_nodes: Cluster, corpus: Path, here: Path) -> None:
-    output = corpus.parent / "there"
-    two_nodes.submit("label", *label_words(corpus, output)[1:], "--cpu-actors", "4")
+def has_checkpoint(output: Path) -> bool:
+    return any((output / "checkpoints").rglob("checkpoint_*"))
+
+
+def test_jobs_on_two_nodes_of_which_one_dies(here: Path, two_nodes: Cluster) -> None:
+    output = here.parent / "there"
+    two_nodes.submit("label", *label_words(output)[1:], "--cpu-actors", "4")
     log = two_nodes.finish("label", kill_when=lambda: units(output) >= 1, result=output / "manifest.json")
-    assert "label: 400 rows" in log
+    assert f"label: {Store(str(here)).manifest['rows']} rows" in log
     assert "finished" in two_nodes.run(sys.executable, "-m", "zsd.cli", "status", str(output))
     columns = ["id", "text", "label", "probs", "entailment"]
     one, other = (Store(str(uri)).read(columns).sort_by("id") for uri in (here, output))
@@ -139,7 +134,7 @@ def test_jobs_on_two_nodes_of_which_one_dies(two_nodes: Cluster, corpus: Path, h
 
     two_nodes.script("add")
     two_nodes.submit("distill", *distill_words(output)[1:])
-    log = two_nodes.finish("distill", kill_when=(output / "checkpoints").exists, result=output / "student" / "zsd.json")
+    log = two_nodes.finish("distill", kill_when=lambda: has_checkpoint(output), result=output / "student" / "zsd.json")
     assert "distill: done" in log
     texts = one["text"].to_pylist()
     first, second = (load_student(folder).predict(texts) for folder in (here, output))
