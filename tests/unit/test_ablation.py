@@ -104,9 +104,11 @@ def test_an_ensemble_is_one_more_step_and_stays(tmp_path: Path, bench: Bench) ->
 def test_the_gold_curve_takes_reviewed_rows_that_are_no_test_rows(tmp_path: Path, bench: Bench) -> None:
     gold = tmp_path / "gold.csv"
     gold.write_text("text,label\n" + "".join(f"row {n},a\n" for n in range(CURVE[-1] + 20)))
-    made = ablation(config(tmp_path, seeds=1, gold_curve=True, gold=(str(gold),)), {})
+    output = (tmp_path / "out").as_uri()
+    made = ablation(config(tmp_path, seeds=1, gold_curve=True, gold=(str(gold),), output=output), {})
     assert [step["step"] for step in made["steps"]] == [f"gold-{count}" for count in CURVE]
     assert bench.trained[0].gold == ()
+    assert bench.trained[1].gold == (str(tmp_path / "out" / "gold-50.csv"),)
     for one, count in zip(bench.trained[1:], CURVE[1:], strict=True):
         lines = Path(one.gold[0]).read_text().splitlines()[1:]
         assert len(lines) == count

@@ -93,6 +93,18 @@ def test_flags_and_json_say_the_same(way: str, files: dict[str, str], calls: lis
     assert arguments == {**DEFAULTS, **own, "num_train_epochs": 2.0}
 
 
+def test_the_output_directory_may_be_a_file_uri(
+    files: dict[str, str], calls: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(files["output_dir"])
+    (folder / "student").mkdir(parents=True)
+    for name in ("config.json", "model.safetensors"):
+        (folder / "student" / name).write_text(name)
+    monkeypatch.setattr(distill_classifier, "distill", lambda *_: {"heldout": {"agreement": 1.0, "rows": 1}})
+    assert main(flags(files | {"output_dir": folder.as_uri()})) == 0
+    assert (folder / "model.safetensors").read_text() == "model.safetensors"
+
+
 def test_labels_only(files: dict[str, str], calls: list[Any]) -> None:
     assert main(flags(files, "--do_train", "false")) == 0
     assert len(calls) == 1

@@ -97,7 +97,7 @@ def _curve(config: AblationConfig, names: list[str], test: GoldRows) -> list[Ste
     for count in CURVE:
         if count > len(rows):
             raise ConfigError(f"--gold {' '.join(config.gold)}: {len(rows)} usable rows, {count} needed: give more")
-        file = Path(config.output) / f"gold-{count}.csv"
+        file = Path(storage.resolve(config.output).path) / f"gold-{count}.csv"
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("w", encoding="utf-8", newline="") as stream:
             csv.writer(stream).writerows([("text", "label"), *rows[:count]])

@@ -95,8 +95,9 @@ def _main(argv: list[str]) -> None:
     )
     config.label_set()
     resolve_sources(config.data)
+    output = Path(storage.resolve(script.output_dir).path)
     if script.overwrite_output_dir:  # only now: a mistake above must leave everything where it is
-        _move_aside(Path(script.output_dir))
+        _move_aside(output)
     label(config)
     if not do_train:
         return
@@ -109,8 +110,8 @@ def _main(argv: list[str]) -> None:
         ),
         DEFAULTS | training,
     )
-    for file in sorted((Path(script.output_dir) / STUDENT).iterdir(), key=lambda file: file.name == "config.json"):
-        shutil.copy2(file, Path(script.output_dir) / file.name)
+    for file in sorted((output / STUDENT).iterdir(), key=lambda file: file.name == "config.json"):
+        shutil.copy2(file, output / file.name)
     if do_eval:
         held_out = card["heldout"]
         print(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import pyarrow as pa
@@ -42,6 +42,8 @@ def run(config: RunConfig, arguments: dict[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: see the three jobs.
     """
+    if config.output.startswith("file:"):  # a student is looked for by its path
+        config = replace(config, output=storage.resolve(config.output).path)
     asked = {one.name: getattr(config, one.name) for one in fields(LabelConfig)}
     test, label_column = config.test, config.label_column
     text_column = config.text_column if test else "text"
