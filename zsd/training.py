@@ -1,4 +1,4 @@
-"""Distillation with the transformers Trainer: its loss, its held-out metrics, its defaults, its progress lines.
+"""Distillation with the transformers Trainer: its loss, its held-out metrics, its defaults.
 
 Legend: N rows, K labels.
 """
@@ -6,7 +6,6 @@ Legend: N rows, K labels.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -32,9 +31,11 @@ from zsd.inference import probabilities
 from zsd.losses import distillation_loss
 from zsd.quiet import quiet_transformers
 from zsd.training_data import Collator, TrainingOrder, split_labels
+from zsd.training_progress import ProgressLines
 from zsd.training_rows import TrainingRows
 
-PROGRESS_SECONDS = 10.0
+OUR_ORDERS = ("group_by_length", "random")
+"""Values of ``train_sampling_strategy`` for which `TrainingOrder` gives the order of the rows."""
 BATCH_ROWS = 32
 MIN_STEPS = 200
 
@@ -137,10 +138,15 @@ def make_trainer(
 
     Raises:
         ConfigError: label smoothing is asked for: soft labels are smooth already; or early stopping without
-            evaluations.
+            evaluations; or an order of rows that cannot show some of them more often than others, where that is wanted.
     """
     if args.label_smoothing_factor:
         raise ConfigError("--label_smoothing_factor does not apply to soft labels: use --temperature")
+    if train.copies is not None and args.train_sampling_strategy not in OUR_ORDERS:
+        raise ConfigError(
+            f"--train_sampling_strategy {args.train_sampling_strategy} shows every row once: with --gold, --balance or "
+            f"--rounds use {' or '.join(OUR_ORDERS)}"
+        )
     model.get_input_embeddings().weight.requires_grad_(not objective.freeze_embeddings)
     if args.device.type == "cpu":
         # Fused attention is slower than the plain one on CPU: 1.6 times in bf16.
@@ -208,7 +214,7 @@ class DistillationTrainer(Trainer):  # type: ignore[misc]
 
     def _get_train_sampler(self, train_dataset: TrainingRows | None = None) -> Sampler[int] | None:
         rows: TrainingRows = train_dataset or self.train_dataset
-        if self.args.train_sampling_strategy not in ("group_by_length", "random"):
+        if self.args.train_sampling_strategy not in OUR_ORDERS:
             sampler: Sampler[int] | None = super()._get_train_sampler(train_dataset)
             return sampler
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
@@ -246,53 +252,3 @@ def heldout_metrics(objective: Objective) -> Callable[[EvalPrediction], dict[str
         return figures
 
     return compute
-
-
-class ProgressLines(TrainerCallback):  # type: ignore[misc]
-    """One line every 10 s, and one at the end: step, loss, rows/s, time left, and the last held-out agreement."""
-
-    def __init__(self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
-        self.write, self.clock = write, clock
-        self.loss: float | None = None
-        self.agreement: float | None = None
-
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """The clock starts; a resumed run counts from where it resumed."""
-        self.started = self.written = self.clock()
-        self.first_step = state.global_step
-        self.step_rows = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-
-    def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **_: Any
-    ) -> None:
-        """Remember the figures the next line shows."""
-        self.loss = logs.get("loss", self.loss)
-        self.agreement = logs.get("eval_agreement", self.agreement)
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Write a line when one is due."""
-        if self.clock() - self.written >= PROGRESS_SECONDS:
-            self._line(state)
-
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Write the last line, whatever the time."""
-        if state.global_step > self.first_step:
-            self._line(state)
-
-    def _line(self, state: TrainerState) -> None:
-        if not state.is_world_process_zero:
-            return
-        self.written = self.clock()
-        seconds = max(self.written - self.started, 1e-9)
-        steps = state.global_step - self.first_step
-        left = seconds / steps * (state.max_steps - state.global_step)
-        parts = [
-            f"step {state.global_step}/{state.max_steps}",
-            f"{steps * self.step_rows / seconds:.0f} rows/s",
-            f"{left:.0f} s left",
-        ]
-        if self.loss is not None:
-            parts.insert(1, f"loss {self.loss:.4f}")
-        if self.agreement is not None:
-            parts.append(f"held-out agreement {100 * self.agreement:.1f}%")
-        self.write("train: " + ", ".join(parts))

@@ -108,6 +108,7 @@ ORDER = (
         "mlflow_model",
     ),
     *(
+        "training_progress",
         "training",
         "training_job",
         "round_labels",

@@ -29,12 +29,12 @@ from zsd.training import (
     MIN_STEPS,
     DistillationTrainer,
     Objective,
-    ProgressLines,
     default_epochs,
     default_training_arguments,
     heldout_metrics,
     make_trainer,
 )
+from zsd.training_progress import ProgressLines
 from zsd.training_rows import HELDOUT, TRAIN, TrainingRows, side_files, training_table, write_sides
 
 # Legend: N rows, K labels.
@@ -256,6 +256,14 @@ def test_rows_that_are_not_kept_are_not_trained_on(tmp_path: Path) -> None:
     second = setup.trainer(**one_epoch)
     second.train()
     assert torch.equal(weights(first), weights(second))
+
+
+def test_an_order_that_shows_every_row_once_is_refused_where_some_shall_come_more_often(tmp_path: Path) -> None:
+    setup = Setup(tmp_path, rows=40)
+    setup.trainer(train_sampling_strategy="sequential")
+    setup.train.copies = np.full(len(setup.train), 2.0, dtype=np.float32)
+    with pytest.raises(ConfigError, match="--train_sampling_strategy sequential"):
+        setup.trainer(train_sampling_strategy="sequential")
 
 
 def test_label_smoothing_is_refused(tmp_path: Path) -> None:
