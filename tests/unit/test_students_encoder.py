@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from tests.families import FAMILIES, LAYERS, SIZES, tiny_checkpoint
@@ -202,6 +203,16 @@ def test_checkpoints_that_are_none(tmp_path: Path) -> None:
     assert "cannot be loaded as a text classifier" in refusal(str(tmp_path), None)
     (tmp_path / "config.json").write_text('{"model_type": ')
     assert "cannot be loaded as a text classifier" in refusal(str(tmp_path), None)
+
+
+def test_an_encoder_is_never_filled_up_at_random(tmp_path: Path) -> None:
+    path = tiny_checkpoint(tmp_path, "bert")
+    build_student(parse_student(str(path)), teacher=None, names=["a", "b"], multi_label=False, seed=0)
+    weights = load_file(path / "model.safetensors")
+    renamed = {name.replace("bert.encoder.layer.1.", "model.layers.1."): one for name, one in weights.items()}
+    assert renamed.keys() != weights.keys()
+    save_file(renamed, path / "model.safetensors", metadata={"format": "pt"})
+    assert "bert.encoder.layer.1." in refusal(str(path), None)
 
 
 def test_a_hub_name_without_network_is_one_line_that_offers_a_local_path(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,6 +149,17 @@ def test_a_static_student_starts_where_another_ended(
 def test_no_file_of_a_linear_student_can_run_code(trained: dict[tuple[str, bool], Trained]) -> None:
     names = sorted(file.name for file in trained["linear", False].directory.iterdir())
     assert names == ["config.json", "model.safetensors", "vocabulary.json"]
+
+
+def test_a_linear_student_cannot_read_the_files_that_texts_name(
+    trained: dict[tuple[str, bool], Trained], tmp_path: Path
+) -> None:
+    shutil.copytree(trained["linear", False].directory, tmp_path, dirs_exist_ok=True)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["terms"]["input"] = "filename"
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(StudentError, match="cannot be loaded"):
+        load_student(tmp_path)
 
 
 def test_held_out_rows_are_not_learned_from(teacher_of: Callable[..., str], tmp_path: Path) -> None:

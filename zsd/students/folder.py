@@ -41,7 +41,7 @@ def student_kind(directory: str | Path) -> str:
         model_type = json.loads(file.read_text(encoding="utf-8")).get("model_type")
     except (ValueError, AttributeError):
         raise StudentError(f"{file} is damaged: it is no JSON object: make the student again") from None
-    return KINDS.get(model_type, "encoder")
+    return KINDS.get(str(model_type), "encoder")
 
 
 def all_students(model: str) -> list[Path]:

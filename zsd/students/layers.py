@@ -40,7 +40,8 @@ def build_student(
         ``(model, tokenizer)``; ``tokenizer.model_max_length`` is what the model really takes.
 
     Raises:
-        StudentError: there is no such checkpoint, it is no encoder that can be cut into layers, or it has too few.
+        StudentError: there is no such checkpoint, it lacks weights of its encoder, it is no encoder that can be cut
+            into layers, or it has too few.
     """
     names = list(names)
     head: dict[str, Any] = {
@@ -73,9 +74,22 @@ def choose_layers(total: int, wanted: int) -> list[int]:
 
 def _from_checkpoint(source: str, head: dict[str, Any], names: list[str]) -> Any:
     own = from_pretrained(AutoConfig, source).id2label
-    model = from_pretrained(
-        AutoModelForSequenceClassification, source, ignore_mismatched_sizes=True, dtype=torch.float32, **head
+    model, found = from_pretrained(
+        AutoModelForSequenceClassification,
+        source,
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+        dtype=torch.float32,
+        **head,
     )
+    inside = f"{model.base_model_prefix}."
+    unfit = sorted({*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])})
+    lost = [name for name in unfit if name.startswith(inside) and ".pooler." not in name]
+    if lost:
+        raise StudentError(
+            f"student {source!r}: its weights hold no {lost[0]} that fits its config.json ({len(lost)} such): a "
+            "student would start from chance there: name another checkpoint with --student"
+        )
     if [own.get(k) for k in range(len(own))] != names:
         _reset_output_layer(model, source)
     return model

@@ -97,6 +97,8 @@ class LinearStudent(Student):
 
 
 def _vectorizer(options: dict[str, Any], terms: list[str], idf_F: FloatArray) -> TfidfVectorizer:
+    if options.keys() != TERMS.keys():  # another argument could make it read files that the texts name
+        raise ValueError(f"its terms are made by {', '.join(options)}, not by {', '.join(TERMS)}")
     options = options | {"ngram_range": tuple(options["ngram_range"])}
     vectorizer = TfidfVectorizer(**options, vocabulary=terms, dtype=np.float32)
     vectorizer.idf_ = idf_F
