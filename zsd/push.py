@@ -30,7 +30,8 @@ SUFFIXES = {"": {".safetensors", ".txt", ".model"}, "onnx": {".onnx"}, "openvino
 """What is pushed of a student, by folder; of JSON, which may hold paths of this machine, what is named here."""
 TOKENIZER_CONFIG = "tokenizer_config.json"
 JSON_FILES = {CARD, CONFIG, VOCABULARY, TOKENIZER_CONFIG} | {
-    f"{name}.json" for name in ("tokenizer", "special_tokens_map", "added_tokens", "vocab", "model.safetensors.index")
+    f"{name}.json"
+    for name in ("tokenizer", "special_tokens_map", "added_tokens", "vocab", "modules", "model.safetensors.index")
 }
 SOURCE_KEYS = ("_name_or_path", "name_or_path")
 """Keys under which transformers notes where a configuration or a tokenizer was loaded from."""
