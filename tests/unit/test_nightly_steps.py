@@ -11,7 +11,7 @@ import pytest
 from tests.unit.store import build, labelled
 from zsd.config import DistillConfig, LabelConfig
 from zsd.distributed import nightly as steps
-from zsd.errors import LockError, OutputError, StoreError
+from zsd.errors import InputError, LockError, OutputError, StoreError
 from zsd.gold import GoldRows
 from zsd.night import Night
 from zsd.nightly_config import NightlyConfig
@@ -159,6 +159,11 @@ def test_reviewed_rows_that_changed_are_trained_with_though_the_corpus_is_the_sa
     assert stand.run("two", **(reviewed | {option: (str(same),)}))["decision"] == "unchanged", "another name only"
     assert stand.run("three", **(reviewed | {option: (str(other),)}))["decision"] == "promoted"
     assert stand.run("four")["decision"] == "promoted", "without them"
+    other.write_text("text,label\nsome text,nothing of the kind\n")
+    asked = len(stand.asked)
+    with pytest.raises(InputError, match="nothing of the kind"):
+        stand.run("five", **(reviewed | {option: (str(other),)}))
+    assert len(stand.asked) == asked, "labelled before the mistake was found"
 
 
 def test_a_night_without_a_name_is_known_by_its_inputs(stand: Stand) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from zsd.config import RunConfig
 from zsd.distributed import run as room
+from zsd.errors import InputError
 
 
 @pytest.fixture
@@ -32,3 +33,16 @@ def test_without_a_corpus_it_is_the_bundled_example(tmp_path: Path, asked: dict[
     assert [Path(one).name for one in asked["label"].data] == ["corpus.txt"]
     assert asked["distill"].test == asked["benchmark"].data
     assert Path(asked["benchmark"].data[0]).name == "test.csv"
+
+
+@pytest.mark.parametrize("option", ["test", "gold"])
+def test_a_mistake_in_gold_labels_is_found_before_anything_is_labelled(
+    tmp_path: Path, asked: dict[str, Any], option: str
+) -> None:
+    (tmp_path / "corpus.txt").write_text("some text\n")
+    (tmp_path / "gold.csv").write_text("text,label\nsome text,c\n")
+    given: dict[str, Any] = {option: (str(tmp_path / "gold.csv"),)}
+    config = RunConfig(data=(str(tmp_path / "corpus.txt"),), label=("a", "b"), output=str(tmp_path / "out"), **given)
+    with pytest.raises(InputError, match=r"gold\.csv: "):
+        room.run(config, {})
+    assert asked == {}

@@ -21,7 +21,7 @@ from zsd.distributed.train import distill
 from zsd.drift import compare
 from zsd.errors import StoreError
 from zsd.gate import Verdict, judge, score_name
-from zsd.gate_rows import gate_rows, judge_student, read_test, reviewed_checksum
+from zsd.gate_rows import gate_rows, judge_student, reviewed_checksum
 from zsd.local_student import local_student
 from zsd.night import RESULT, Night, forget_nights
 from zsd.nightly_config import NightlyConfig
@@ -62,9 +62,7 @@ def nightly(config: NightlyConfig, arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _nightly(config: NightlyConfig, arguments: dict[str, Any]) -> dict[str, Any]:
-    config.label_set()
-    if config.test:
-        read_test(config)
+    reviewed_checksum(config)  # a mistake in these files is found now, not after hours of labelling
     if config.mlflow is not None:
         check_tracking(config.mlflow)
     night = Night.of(config, arguments)

@@ -96,16 +96,13 @@ def _check(
         if student is not None:
             parse_student(student)
     labels = labelling.label_set()
+    classes: dict[str, Any] = {"names": labels.names, "multi_label": labels.multi_label}
     if test:
-        read_gold(
-            test,
-            text_column=text_column,
-            label_column=label_column,
-            names=labels.names,
-            multi_label=labels.multi_label,
-            limit=HELDOUT_ROWS,
-            required=False,
-        )
+        some: dict[str, Any] = {"limit": HELDOUT_ROWS, "required": False}
+        read_gold(test, text_column=text_column, label_column=label_column, **classes, **some)
+    if config.gold:
+        text_column, label_column = config.gold_text_column, config.gold_label_column
+        read_gold(config.gold, text_column=text_column, label_column=label_column, **classes)
 
 
 def _write_heldout(output: str) -> str:
