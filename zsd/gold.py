@@ -53,6 +53,7 @@ def read_gold(
     multi_label: bool,
     limit: int | None = None,
     required: bool = True,
+    flags: str = "--",
 ) -> GoldRows:
     """Read texts and gold labels.
 
@@ -66,6 +67,7 @@ def read_gold(
         multi_label: whether labels are lists.
         limit: only the first rows.
         required: whether a missing label column is an error; otherwise ``gold`` is None.
+        flags: what the flags that name the columns begin with: ``--gold-`` for ``--gold-text-column``.
 
     Raises:
         CorpusError: a file cannot be read, a column is missing, a text is empty or no text, or there is no row.
@@ -74,7 +76,7 @@ def read_gold(
     texts: list[str] = []
     labels: list[Any] = []
     for source in resolve_sources(data):
-        pick = partial(_pick, source, text_column, label_column if required or labels else None)
+        pick = partial(_pick, source, flags, text_column, label_column if required or labels else None)
         rows = _read(source, pick, text_column, label_column, None if limit is None else limit - len(texts))
         here = [label for _, label in rows if label is not ABSENT]
         if here and len(labels) < len(texts):
@@ -82,7 +84,7 @@ def read_gold(
         if source.format in ("csv", "tsv"):
             here = _from_text(here, names)
         _check_labels(source, here, names, multi_label)
-        texts += [_text(source, row, text) for row, (text, _) in enumerate(rows)]
+        texts += [_text(source, flags, row, text) for row, (text, _) in enumerate(rows)]
         labels += here
         if len(texts) == limit:
             break
@@ -91,9 +93,9 @@ def read_gold(
     return GoldRows(texts=texts, gold=parse_gold(labels, names, multi_label=multi_label) if labels else None)
 
 
-def _pick(source: Source, text_column: str, required_label: str | None, columns: Sequence[str]) -> None:
+def _pick(source: Source, flags: str, text_column: str, required_label: str | None, columns: Sequence[str]) -> None:
     """Check the columns of a file."""
-    for column, flag in ((text_column, "--text-column"), (required_label, "--label-column")):
+    for column, flag in ((text_column, f"{flags}text-column"), (required_label, f"{flags}label-column")):
         if column is not None and columns.count(column) != 1:
             told = "has no column" if column not in columns else "has more than one column"
             raise CorpusError(f"{source.uri}: {told} {column!r} (it has {', '.join(columns)}): name it with {flag}")
@@ -107,12 +109,12 @@ def _check_labels(source: Source, labels: list[Any], names: Sequence[str], multi
         raise InputError(f"{source.uri}: {error}") from None
 
 
-def _text(source: Source, row: int, value: Any) -> str:
+def _text(source: Source, flags: str, row: int, value: Any) -> str:
     if value is not None and not isinstance(value, str):
-        raise CorpusError(f"{source.uri}: the text in row {row} is {value!r}, not text: check --text-column")
+        raise CorpusError(f"{source.uri}: the text in row {row} is {value!r}, not text: check {flags}text-column")
     text = normalize_text(value) if value else ""
     if not text:
-        raise CorpusError(f"{source.uri}: row {row} has no text: drop it, or check --text-column")
+        raise CorpusError(f"{source.uri}: row {row} has no text: drop it, or check {flags}text-column")
     return text
 
 

@@ -146,6 +146,7 @@ class _Reviewed:
             label_column=config.gold_label_column,
             names=names,
             multi_label=multi_label,
+            flags="--gold-",
         )
         self._take(gold, len(names))
         if not self.classes:
@@ -192,6 +193,7 @@ def _test_texts(config: DistillConfig, names: list[str], multi_label: bool) -> l
         names=names,
         multi_label=multi_label,
         required=False,
+        flags="--test-",
     ).texts
 
 

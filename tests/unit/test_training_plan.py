@@ -9,7 +9,7 @@ import pytest
 from tests.unit.store import NAMES, build, labelled
 from zsd.config import DistillConfig
 from zsd.distill_config import CALIBRATIONS
-from zsd.errors import ConfigError, InputError
+from zsd.errors import ConfigError, CorpusError, InputError
 from zsd.soft_labels import METHODS
 from zsd.training_plan import TrainingPlan, folder_name, plan_training
 
@@ -87,6 +87,17 @@ def test_reviewed_rows_are_known_by_their_text_and_test_rows_are_no_reviewed_row
     assert made.remarks == ("1 row(s) of --gold are among --test and are not trained on",)
     with pytest.raises(ConfigError, match="all its rows are among --test"):
         plan(store, gold=(gold,), test=(gold,))
+
+
+def test_a_column_that_is_missing_is_named_by_the_flag_that_there_is(store: Path, tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("body,topic\na,b\n")
+    with pytest.raises(CorpusError, match="name it with --gold-text-column"):
+        plan(store, gold=(str(file),))
+    with pytest.raises(CorpusError, match="name it with --gold-label-column"):
+        plan(store, gold=(str(file),), gold_text_column="body")
+    with pytest.raises(CorpusError, match="name it with --test-text-column"):
+        plan(store, test=(str(file),))
 
 
 def test_a_text_reviewed_twice_must_have_one_label(store: Path, tmp_path: Path) -> None:
