@@ -127,6 +127,9 @@ def test_the_answers_agree_with_the_full_pass_as_often_as_promised(
     teacher_N = recipe.probs(*(matrix(full[name]) for name in LOGITS)).argmax(axis=1)
     rows = pq.read_table(output / "predictions").sort_by("id")
     same_N = matrix(rows["probs"]).argmax(axis=1) == teacher_N
+    sampled_N = np.isin(rows["id"].to_pylist(), Store(str(folder)).read(["id"])["id"].to_pylist())
+    assert 0 < sampled_N.sum() < ROWS
+    assert same_N[sampled_N].all()
     by_teacher_N = np.array(rows["answered_by"].to_pylist()) == "teacher"
     assert same_N.mean() >= 0.75
     assert 0 < by_teacher_N.sum() < ROWS
