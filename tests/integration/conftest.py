@@ -6,7 +6,6 @@ import random
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,16 +94,6 @@ def kill_job(driver: subprocess.Popen[bytes]) -> None:
     driver.wait()
     _, alive = psutil.wait_procs(below, timeout=240)
     assert not alive
-
-
-def wait_for_all(folder: Path, actors: int) -> None:
-    """In an actor: wait until so many are there; else the first to load may have done the work of all."""
-    folder.mkdir(exist_ok=True)
-    (folder / str(os.getpid())).touch()
-    deadline = time.monotonic() + 240
-    while len(list(folder.iterdir())) < actors:
-        assert time.monotonic() < deadline, "the other actors do not load"
-        time.sleep(0.02)
 
 
 def free_port() -> int:

@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tests.integration.conftest import SIX_UNITS, kill_job, label_config, wait_for_all
+from tests.integration.conftest import SIX_UNITS, kill_job, label_config
+from tests.together import wait_for_all
 from zsd import teacher_plan
 from zsd.assets import sample_path
 from zsd.distributed.cluster import run_tasks

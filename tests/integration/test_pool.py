@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.integration.conftest import wait_for_all
+from tests.together import wait_for_all
 from tests.unit.store import labelled, record
 from zsd.attempts import Attempts
 from zsd.corpus import Shard
