@@ -8,6 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from zsd import storage
 from zsd.benchmark.quality import side
 from zsd.confidence import DECISION, FloatArray, confidence, differs
@@ -16,12 +18,12 @@ from zsd.errors import ConfigError
 from zsd.evaluation import agreement, calibration, classification_metrics, kl_divergence
 from zsd.gold import GoldRows, read_gold
 from zsd.heldout import heldout_rows, read_card
-from zsd.inference import IntArray
+from zsd.inference import IntArray, probabilities
 from zsd.report.evaluation import write_evaluation
 from zsd.selective import risk_coverage
 from zsd.shards import Store
 from zsd.students import load_student
-from zsd.students.base import Student
+from zsd.students.base import Answer, Student
 from zsd.students.folder import student_directory
 from zsd.thresholds import choose_thresholds
 
@@ -51,11 +53,12 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     }
     thresholds_K = None
     if config.soft_labels is not None:
-        heldout = heldout_rows(Store(config.soft_labels), read_card(directory))
-        student_NK = student.predict(heldout.texts)
-        result["heldout"] = against_teacher(student_NK, heldout.probs, multi_label=student.multi_label)
+        card = read_card(directory)
+        heldout = heldout_rows(Store(config.soft_labels), card)
+        answer = student.answer(heldout.texts)
+        result["heldout"] = against_teacher(answer, heldout.probs, temperature=card["temperature"])
         if student.multi_label:
-            thresholds_K = choose_thresholds(heldout.probs >= DECISION, student_NK)
+            thresholds_K = choose_thresholds(heldout.probs >= DECISION, answer.probs)
             result["thresholds"] = dict(zip(student.names, map(float, thresholds_K), strict=True))
     page: dict[str, Any] = {}
     if config.data:
@@ -71,21 +74,28 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     return result
 
 
-def against_teacher(student_NK: FloatArray, teacher_NK: FloatArray, *, multi_label: bool) -> dict[str, Any]:
+def against_teacher(answer: Answer, teacher_NK: FloatArray, *, temperature: float) -> dict[str, Any]:
     """How a student compares with its teacher on the same rows, none of which it was trained on.
+
+    Args:
+        answer: the student's.
+        teacher_NK: the teacher's probabilities, softened by the temperature.
+        temperature: by which the student's logits are softened too before the two distributions are compared.
 
     Returns:
         ``rows``, ``agreement`` (see `zsd.evaluation.agreement`), ``kl`` in nats a row; ``row_agreement``, the share of
         rows whose answer is the same as a whole, ``risk_coverage`` and calibration, in which a row is right where its
         answer is the teacher's.
     """
+    student_NK, multi_label = answer.probs, answer.multi_label
+    softened_NK = probabilities(answer.logits / np.float32(temperature), multi_label=multi_label)
     same_N = ~differs(student_NK, teacher_NK, multi_label=multi_label)
     sure_N = confidence(student_NK, multi_label=multi_label)
     return {
         "rows": len(student_NK),
         "agreement": agreement(teacher_NK, student_NK, multi_label=multi_label),
         "row_agreement": float(same_N.mean()),
-        "kl": kl_divergence(teacher_NK, student_NK, multi_label=multi_label),
+        "kl": kl_divergence(teacher_NK, softened_NK, multi_label=multi_label),
         **calibration(sure_N, same_N),
         "risk_coverage": risk_coverage(sure_N, same_N),
     }

@@ -45,6 +45,7 @@ def train_light(task: TrainTask, *, write: Callable[[str], None] = print) -> Non
             teacher=teacher_checkpoint(task.teacher),
             names=labels["names"],
             multi_label=labels["multi_label"],
+            temperature=task.objective.temperature,
             heldout_fraction=task.heldout_fraction,
             seed=int(task.arguments.get("seed", 0)),
             write=write,

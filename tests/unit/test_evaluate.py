@@ -14,7 +14,8 @@ from zsd.confidence import differs
 from zsd.config import EvaluateConfig
 from zsd.errors import ConfigError, InputError, StudentError
 from zsd.evaluate import evaluate, evaluation_table
-from zsd.evaluation import classification_metrics
+from zsd.evaluation import classification_metrics, kl_divergence
+from zsd.inference import probabilities
 from zsd.shards import MANIFEST, Store, matrix, read_json, write_json
 from zsd.soft_labels import Recipe
 from zsd.students import load_student
@@ -85,7 +86,8 @@ def distilled(
     )
     save_student(model, tokenizer, folder / "student")
     recipe = Recipe(method="contextual", multi_label=request.param, prior=(0.6, 0.3, 0.2))
-    card = {"labels": labels, "teacher_fingerprint": "t", "heldout": {"fraction": 0.5}, "recipe": recipe.to_dict()}
+    card: dict[str, Any] = {"labels": labels, "teacher_fingerprint": "t", "heldout": {"fraction": 0.5}}
+    card |= {"recipe": recipe.to_dict(), "temperature": 2.0}
     write_json(str(folder / "student" / "zsd.json"), card)
     return folder / "student", folder / "store"
 
@@ -100,6 +102,10 @@ def test_held_out_rows_are_compared_with_the_calibrated_teacher(distilled: tuple
     loaded = load_student(student)
     student_NK = loaded.predict([text for text, held in zip(rows["text"].to_pylist(), mask_N, strict=True) if held])
     assert heldout["rows"] == mask_N.sum() < len(mask_N)
+    softened_NK = probabilities(np.log(student_NK / (1 - student_NK)) / 2, multi_label=True)
+    if not loaded.multi_label:
+        softened_NK = student_NK**0.5 / (student_NK**0.5).sum(axis=1, keepdims=True)
+    assert heldout["kl"] == pytest.approx(kl_divergence(teacher_NK, softened_NK, multi_label=loaded.multi_label), 1e-4)
     same_N = ~differs(student_NK, teacher_NK, multi_label=loaded.multi_label)
     assert heldout["row_agreement"] == pytest.approx(same_N.mean())
     assert heldout["risk_coverage"]["points"][-1]["accuracy"] == pytest.approx(same_N.mean())

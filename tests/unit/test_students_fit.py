@@ -96,6 +96,18 @@ def test_a_student_learns_what_the_words_say_and_says_so_when_loaded(
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_what_softened_the_labels_is_taken_off_again(
+    kind: str, trained: dict[tuple[str, bool], Trained], teacher_of: Callable[..., str], tmp_path: Path
+) -> None:
+    texts = heldout(MadeUp(multi_label=False)).texts
+    plain, warm = trained[kind, False], train(kind, tmp_path, teacher_of("bert"), temperature=2.0)
+    ones_NK, twos_NK = (load_student(one.directory).logits(texts) for one in (plain, warm))
+    np.testing.assert_allclose(twos_NK, 2 * ones_NK, rtol=1e-4, atol=1e-4)
+    assert warm.card["heldout"]["kl"] == pytest.approx(plain.card["heldout"]["kl"], rel=1e-3)
+    assert warm.card["heldout"]["loss"] == pytest.approx(4 * plain.card["heldout"]["loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_row_depends_on_its_own_text_only(kind: str, trained: dict[tuple[str, bool], Trained]) -> None:
     student = load_student(trained[kind, False].directory)
     texts = ["goal and wine", "", "🏔 ☃", "rain " * 300, "the team", "\x00"]

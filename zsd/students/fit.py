@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from zsd.evaluation import agreement, kl_divergence
+from zsd.inference import probabilities
 from zsd.students import load_student
 from zsd.students.linear_fit import fit_linear
 from zsd.students.rows import Rows, one_side
@@ -25,6 +26,7 @@ def fit(
     teacher: str,
     names: Sequence[str],
     multi_label: bool,
+    temperature: float = 1.0,
     heldout_fraction: float = HELDOUT_FRACTION,
     seed: int = 0,
     write: Callable[[str], None] = print,
@@ -38,6 +40,7 @@ def fit(
         teacher: checkpoint whose token embeddings a static student starts from, where `spec` names no other.
         names: K class names.
         multi_label: whether the labels are independent of each other.
+        temperature: the one the soft labels were softened with: the student's logits divided by it say what they say.
         heldout_fraction: see `zsd.training_data.heldout_mask`.
         seed: everything random depends on it alone.
         write: takes progress lines.
@@ -52,6 +55,7 @@ def fit(
     common: dict[str, Any] = {
         "names": list(names),
         "multi_label": multi_label,
+        "temperature": temperature,
         "heldout_fraction": heldout_fraction,
         "write": write,
     }
@@ -62,7 +66,7 @@ def fit(
     student = load_student(directory)
     found, wanted = [], []
     for some in one_side(rows, heldout=True, fraction=heldout_fraction):
-        found.append(student.predict(some.texts))
+        found.append(probabilities(student.logits(some.texts) / np.float32(temperature), multi_label=multi_label))
         wanted.append(some.probs)
     student_NK, teacher_NK = np.concatenate(found), np.concatenate(wanted)
     return {

@@ -42,6 +42,7 @@ def fit_linear(
     *,
     names: list[str],
     multi_label: bool,
+    temperature: float,
     heldout_fraction: float,
     write: Callable[[str], None],
 ) -> dict[str, Any]:
@@ -52,6 +53,7 @@ def fit_linear(
         directory: where to.
         names: K class names.
         multi_label: a logistic regression for each label instead of one over the labels.
+        temperature: the one the soft labels were softened with: what is learned of them is sharpened by it again.
         heldout_fraction: share of the rows that is never trained on; they choose the penalty.
         write: takes progress lines.
 
@@ -85,13 +87,13 @@ def fit_linear(
         multi_label=multi_label,
         terms=vectorizer.get_feature_names_out().tolist(),
         idf_F=vectorizer.idf_,
-        weight_FK=best[:-1],
-        bias_K=best[-1],
+        weight_FK=temperature * best[:-1],
+        bias_K=temperature * best[-1],
     )
     return {
         "train_rows": len(train.probs),
         "heldout_rows": len(heldout.probs),
-        "heldout_loss": best_loss,
+        "heldout_loss": temperature**2 * best_loss,
         "parameters": best.size,
         "training_arguments": {"C": best_strength, "terms": len(vectorizer.vocabulary_)},
     }

@@ -114,6 +114,7 @@ def fit_static(
     checkpoint: str,
     names: list[str],
     multi_label: bool,
+    temperature: float,
     heldout_fraction: float,
     seed: int,
     write: Callable[[str], None],
@@ -127,6 +128,7 @@ def fit_static(
         checkpoint: see `start_tokens`.
         names: K class names.
         multi_label: binary cross-entropy on each label instead of soft cross-entropy over the labels.
+        temperature: the one the soft labels were softened with: what is learned of them is sharpened by it again.
         heldout_fraction: share of the rows that is never trained on; the epoch with the least loss on them is kept.
         seed: everything random depends on it alone.
         write: takes progress lines.
@@ -147,11 +149,14 @@ def fit_static(
         torch.manual_seed(seed)
         model = BagClassifier(embeddings_VD, labels=len(names), hidden=options.hidden)
     loss = _train(model, train, heldout, options, multi_label=multi_label, seed=seed, write=write)
+    with torch.no_grad():
+        for parameter in model.head[-1].parameters():  # the layer that makes the logits
+            parameter.mul_(temperature)
     save_static(model, tokenizer, directory, names=names, multi_label=multi_label)
     return {
         "train_rows": len(train),
         "heldout_rows": len(heldout),
-        "heldout_loss": loss,
+        "heldout_loss": temperature**2 * loss,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "training_arguments": asdict(options) | {"seed": seed, "checkpoint": checkpoint},
     }
