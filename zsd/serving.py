@@ -14,6 +14,7 @@ Legend: N texts, K labels.
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -123,7 +124,7 @@ def check_server(url: str, *, timeout: float = 10.0) -> dict[str, Any]:
             found = json.load(answer)
     except urllib.error.HTTPError as error:
         raise EngineError(f"{url}: the server is not well: it answers {error.code}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
         raise EngineError(f"{url}: no server of zsd answers there ({reason}): start one with zsd serve") from None
     if not isinstance(found, dict) or found.get("status") != "ok":

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import socket
 import threading
 from collections.abc import Iterator, Sequence
 
@@ -153,3 +154,18 @@ def test_the_check_tells_a_well_server_from_all_others(
         assert capsys.readouterr().err.startswith(f"zsd: error: http://127.0.0.1:{port}")
     with pytest.raises(EngineError, match="no server of zsd answers"):
         check_server("http://127.0.0.1:9")
+
+
+def test_what_speaks_no_http_is_no_server() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def greet() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")
+
+        thread = threading.Thread(target=greet)
+        thread.start()
+        with pytest.raises(EngineError, match="no server of zsd answers"):
+            check_server(f"http://127.0.0.1:{listening.getsockname()[1]}")
+        thread.join()
