@@ -65,7 +65,7 @@ class Nodes:
         workers = raylet_of(node).children(recursive=True)
         node.kill_raylet()
         self._cluster.remove_node(node, allow_graceful=False)
-        _, left = psutil.wait_procs(workers, timeout=30)
+        _, left = psutil.wait_procs(workers, timeout=120)
         assert not left, f"workers outlived their raylet: {left}"
 
     def add_node(self, **resources: Any) -> None:

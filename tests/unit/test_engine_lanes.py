@@ -74,4 +74,4 @@ def test_closed_lanes_leave_no_thread() -> None:
     lanes = Lanes(4, sums)
     lanes(batch(8))
     lanes.close()
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) <= before  # of others, one may have ended
