@@ -28,7 +28,7 @@ def test_the_next_is_made_while_the_present_one_is_used() -> None:
 
     for number in made_ahead(make, range(3), depth=1):
         if number < 2:
-            assert made[number + 1].wait(10), "nothing was made ahead"
+            assert made[number + 1].wait(120), "nothing was made ahead"
 
 
 def test_no_more_is_made_ahead_than_asked_for() -> None:
