@@ -112,6 +112,12 @@ def test_who_cannot_run_is_left_out_and_told_so(teacher_of: Callable[..., str], 
     assert {one["kind"] for one in found.contestants} == {"pipeline", "teacher", "student"}
 
 
+def test_a_race_that_no_student_can_enter_ends_before_it_begins(teacher_of: Callable[..., str], student: str) -> None:
+    entered = line(teacher_of("bert"), student, student_engines=("openvino:int8",))
+    with pytest.raises(EngineError, match="no student is left"):
+        run(entered)
+
+
 def test_a_form_is_compared_with_the_teacher_and_with_its_own_fp32(
     teacher_of: Callable[..., str], student: str
 ) -> None:

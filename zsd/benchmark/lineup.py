@@ -63,9 +63,8 @@ def line_up(
         name, choices = form_name(form), engines or _of_a_form(admitted(form, nli_classes))
         for choice in choices:
             line.append(one(f"{name}, {_spaced(choice)}", "compiled", choice, form))
-        if (
-            recipe and "deepsparse:int8" in choices
-        ):  # what the recipe ran was such a form: it shows what its loop alone costs
+        if recipe and "deepsparse:int8" in choices:
+            # What the recipe ran was such a form: it shows what its loop alone costs.
             line.append(one(f"old recipe, {name} int8", "recipe", "deepsparse:int8", form))
     for name, directory in named_students(students).items():
         kind = student_kind(directory)

@@ -21,6 +21,7 @@ from zsd.benchmark.rows import figures
 from zsd.benchmark.workload import sequence_lengths
 from zsd.buckets import LengthSample
 from zsd.console import say
+from zsd.errors import EngineError
 from zsd.teachers.nli import load_teacher
 
 FloatArray = npt.NDArray[np.float32]
@@ -75,7 +76,7 @@ def measure(
             classify all N rows however long it takes, any other engine as many as it can in that time.
 
     Raises:
-        EngineError: the pipeline, the reference teacher or a student cannot run.
+        EngineError: the pipeline, the reference teacher or a student in fp32 cannot run, or no student is left.
     """
     timed = list(texts[:speed_rows])
     lengths = {one.name: sequence_lengths(one, texts) for one in contestants}
@@ -86,6 +87,7 @@ def measure(
         costs = _costs(peak, contestants)
         for contestant in contestants:
             race.enter(contestant, timed)
+        _students(race)
         rates = _run_rounds(race, peak, rounds=rounds, round_seconds=round_seconds)
         student = _classify_the_rest(race, texts, round_seconds=round_seconds)
         reference = next(entry for entry in race.entries if is_reference(entry.contestant))
@@ -157,8 +159,7 @@ def _run_rounds(race: Race, peak: Peak, *, rounds: int, round_seconds: float) ->
 
 def _classify_the_rest(race: Race, texts: Sequence[str], *, round_seconds: float) -> Entry:
     """Rows beyond the timed ones: all for the reference, the students and the fastest of them, which is returned."""
-    students = [entry for entry in race.entries if entry.contestant.kind == "student"]
-    student = max(students, key=lambda entry: entry.speed)
+    student = max(_students(race), key=lambda entry: entry.speed)
     say(f"benchmark: quality on up to {len(texts):,} rows")
     for entry in list(race.entries):
         if entry.contestant.kind in ("pipeline", "recipe") or len(entry.probs) == len(texts):
@@ -168,7 +169,19 @@ def _classify_the_rest(race: Race, texts: Sequence[str], *, round_seconds: float
         more = race.measure(entry, texts[len(entry.probs) :], least=0.0, most=most)
         if more is not None:
             entry.probs = np.concatenate([entry.probs, more.probs])
-    return student
+    return max(_students(race, rows=len(texts)), key=lambda entry: entry.speed)
+
+
+def _students(race: Race, *, rows: int = 0) -> list[Entry]:
+    """Those that still take part and have classified so many rows.
+
+    Raises:
+        EngineError: there is none.
+    """
+    entries = [entry for entry in race.entries if entry.contestant.kind == "student" and len(entry.probs) >= rows]
+    if not entries:
+        raise EngineError("no student is left that can run, for the reasons above: name other --student-engines")
+    return entries
 
 
 def _own_fp32(entries: Sequence[Entry], contestant: Contestant) -> FloatArray | None:
