@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from model2vec import StaticModel
 from model2vec.inference import StaticModelPipeline
 from model2vec.train import StaticModelForClassification
 from scipy.sparse import vstack
@@ -30,7 +31,7 @@ from zsd.students.folder import all_students, student_kind
 from zsd.students.linear_fit import fit_logistic
 from zsd.students.rows import SoftRows, StoreRows, one_side
 from zsd.students.spec import parse_student
-from zsd.students.token_embeddings import inverse_frequency, principal_components
+from zsd.students.token_embeddings import inverse_frequency, principal_components, start_tokens
 
 # Legend: N rows, K labels.
 
@@ -139,6 +140,27 @@ def test_model2vec_classifies_the_same_with_a_static_student(
     pipeline = StaticModelPipeline.from_pretrained(directory)
     assert pipeline.classes_ is not None and pipeline.classes_.tolist() == NAMES
     np.testing.assert_allclose(load_student(directory).predict(texts), pipeline.predict_proba(texts), atol=1e-5)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_tokens_that_share_rows_and_have_weights_count_as_model2vec_counts_them(
+    normalize: bool, trained: dict[tuple[str, bool], Trained], tmp_path: Path
+) -> None:
+    pipeline = StaticModelPipeline.from_pretrained(trained["static", False].directory)
+    random, plain = np.random.default_rng(0), pipeline.model
+    pipeline.model = StaticModel(
+        plain.embedding[:50],
+        plain.tokenizer,
+        config={"model_type": "model2vec"},
+        normalize=normalize,
+        weights=random.random(len(plain.embedding)),
+        token_mapping=random.integers(0, 50, len(plain.embedding)),
+    )
+    pipeline.save_pretrained(str(tmp_path))
+    texts = ["goal and wine", "the team", "rain rain river"]
+    np.testing.assert_allclose(load_student(tmp_path).predict(texts), pipeline.predict_proba(texts), atol=1e-5)
+    _, embeddings_VD, weighted = start_tokens(str(tmp_path))
+    assert embeddings_VD.shape == plain.embedding.shape and weighted
 
 
 def test_model2vec_trains_a_static_student_on(trained: dict[tuple[str, bool], Trained]) -> None:

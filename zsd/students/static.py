@@ -68,7 +68,7 @@ class StaticStudent(Student):
         self.names = tuple(map(str, pipeline.classes_))
         self.multi_label = pipeline.head.activation.value == ACTIVATIONS[True]
         self._tokens = pipeline.model
-        self._embeddings = torch.from_numpy(pipeline.model.embedding.astype(np.float32))
+        self._embeddings = torch.from_numpy(token_matrix(pipeline.model))
         self._head = [(torch.from_numpy(one.weight), torch.from_numpy(one.bias)) for one in pipeline.head.layers]
 
     def answer(self, texts: Sequence[str]) -> Answer:
@@ -93,7 +93,8 @@ class StaticStudent(Student):
     @torch.inference_mode()
     def _logits(self, ids: IntArray, counts_N: IntArray) -> FloatArray:
         offsets_N = torch.from_numpy(np.cumsum(counts_N) - counts_N)
-        hidden = F.normalize(F.embedding_bag(torch.from_numpy(ids), self._embeddings, offsets_N, mode="mean"))
+        hidden = F.embedding_bag(torch.from_numpy(ids), self._embeddings, offsets_N, mode="mean")
+        hidden = F.normalize(hidden) if self._tokens.normalize else hidden
         for number, (weight, bias) in enumerate(self._head):
             hidden = F.linear(hidden if number == 0 else F.relu(hidden), weight, bias)
         found: FloatArray = hidden.numpy()
@@ -130,6 +131,16 @@ class BagClassifier(nn.Module):
 def token_model(tokenizer: Tokenizer, embeddings_VD: FloatArray) -> StaticModel:
     """What turns texts into token ids, the same in training and in use."""
     return StaticModel(embeddings_VD, tokenizer, normalize=True, max_length=None)
+
+
+def token_matrix(model: StaticModel) -> FloatArray:
+    """[V, D] what each token adds to a text's sum; some Model2Vec models share rows among tokens and weigh them."""
+    embeddings_VD: FloatArray = model.embedding.astype(np.float32)
+    if model.token_mapping is not None:
+        embeddings_VD = embeddings_VD[model.token_mapping]
+    if model.weights is not None:
+        embeddings_VD = embeddings_VD * model.weights.astype(np.float32)[:, None]
+    return embeddings_VD
 
 
 def flat_tokens(model: StaticModel, texts: Sequence[str]) -> tuple[IntArray, IntArray]:

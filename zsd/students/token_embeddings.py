@@ -23,6 +23,7 @@ from zsd.errors import StudentError
 from zsd.quiet import quiet_transformers
 from zsd.students.checkpoint import from_pretrained, load_tokenizer
 from zsd.students.folder import student_kind
+from zsd.students.static import token_matrix
 from zsd.teachers.nli import one_line
 
 FloatArray = npt.NDArray[np.float32]
@@ -70,7 +71,7 @@ def _static_tokens(directory: str) -> tuple[Tokenizer, FloatArray, bool]:
     except (OSError, ValueError, KeyError) as error:
         raise StudentError(f"student {directory!r} cannot be loaded: {one_line(error)}") from None
     model.tokenizer.no_truncation()
-    return model.tokenizer, model.embedding.astype(np.float32), True
+    return model.tokenizer, token_matrix(model), True
 
 
 def principal_components(matrix_VH: FloatArray, dimensions: int) -> FloatArray:
