@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
@@ -112,8 +112,23 @@ def _s3_filesystem(root: str) -> tuple[pafs.FileSystem, str] | None:
     options.setdefault("region", os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "")
     if not options["region"]:
         options["region"] = pafs.resolve_s3_region(address.hostname)
-    strategy = pafs.AwsStandardS3RetryStrategy(max_attempts=REQUEST_ATTEMPTS)
-    return pafs.S3FileSystem(retry_strategy=strategy, allow_delayed_open=True, **options), address.hostname
+    return PatientS3(**options), address.hostname
+
+
+class PatientS3(pafs.S3FileSystem):  # type: ignore[misc]
+    """S3 that tries a request `REQUEST_ATTEMPTS` times, in every process: pyarrow does not pickle a retry strategy.
+
+    Args:
+        options: some of `S3_OPTIONS`.
+    """
+
+    def __init__(self, **options: str) -> None:
+        strategy = pafs.AwsStandardS3RetryStrategy(max_attempts=REQUEST_ATTEMPTS)
+        super().__init__(retry_strategy=strategy, allow_delayed_open=True, **options)
+        self.options = options
+
+    def __reduce__(self) -> tuple[partial[PatientS3], tuple[()]]:
+        return partial(PatientS3, **self.options), ()
 
 
 def persistently(place: Location, action: Callable[[], T]) -> T:

@@ -1,3 +1,4 @@
+import pickle
 from pathlib import Path
 
 import pyarrow as pa
@@ -6,6 +7,7 @@ import pytest
 
 from zsd import storage
 from zsd.errors import InputError
+from zsd.filesystems import PatientS3
 
 
 @pytest.fixture(params=["disk", "store"])
@@ -72,6 +74,15 @@ def test_options_of_a_uri_stay_behind_the_name() -> None:
     uri = storage.join("s3://bucket/out?endpoint_override=localhost:1&region=x", "a b", "c.parquet")
     assert uri == "s3://bucket/out/a%20b/c.parquet?endpoint_override=localhost:1&region=x"
     assert storage.resolve(uri).path == "bucket/out/a b/c.parquet"
+
+
+def test_s3_is_as_patient_in_another_process() -> None:
+    fs = storage.resolve("s3://bucket/out?endpoint_override=localhost:1&scheme=http&region=x").fs
+    there = pickle.loads(pickle.dumps(fs))
+    assert isinstance(there, PatientS3)
+    assert there.options == {"endpoint_override": "localhost:1", "scheme": "http", "region": "x"}
+    assert there.region == "x"
+    assert there == fs
 
 
 @pytest.mark.parametrize(
