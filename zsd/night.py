@@ -28,7 +28,7 @@ PLAN = "plan.json"
 RESULT = "night.json"
 HOW = frozenset(
     {"output", "registry", "night", "keep", "lock_expiry", "mlflow", "ray_address", "cpu_actors", "gpu_actors"}
-    | {"cpus_per_actor", "num_workers", "min_workers", "reuse"}
+    | {"cpus_per_actor", "num_workers", "min_workers", "reuse", "max_rejected", "target_file_rows"}
 )
 """Options that say where and how a night runs: they do not make it another night."""
 INPUTS = frozenset({"data", "labels", "label", "test", "label_column", "text_column", "gold"})

@@ -32,6 +32,7 @@ def test_a_night_without_a_name_is_named_by_what_is_asked_of_it(corpus: Path) ->
     first = night(corpus)
     assert night(corpus).name == first.name
     assert night(corpus, keep=9, mlflow="sqlite:///x.db", cpu_actors=1).name == first.name, "how is not what"
+    assert night(corpus, max_rejected=0.5, target_file_rows=9).identity == first.identity, "it can go on with these"
     others = [night(corpus, max_regression=0.5), night(corpus, {"seed": 1}), night(corpus, label=("a", "c"))]
     corpus.write_text("one\ntwo\nthree\n")
     others.append(night(corpus))
