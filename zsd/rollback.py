@@ -19,10 +19,11 @@ def rollback(config: RollbackConfig) -> dict[str, Any]:
         LockError: a night is running.
     """
     registry = Registry(config.registry)
-    before = registry.current()
-    if before is None:
+    if registry.current() is None:  # before the lock, which would make the folder
         raise InputError(f"{config.registry}: nothing is in production here: check --registry")
     with hold(registry.lock_folder, job="rollback", expiry=config.lock_expiry) as lock:
+        before = registry.current()
+        assert before is not None, "a pointer stays once it is there"
         pointer = registry.rollback(lock, config.to)
         if pointer.version != before.version:
             night = registry.document(pointer.version, "version")["night"]

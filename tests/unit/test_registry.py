@@ -141,6 +141,20 @@ def test_a_rollback_needs_something_to_roll_back_and_the_lock(registry: Registry
     assert current(registry) == "0002-b"
 
 
+def test_a_rollback_tells_what_was_in_production_when_it_got_the_lock(
+    registry: Registry, student: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promote(registry, student, "a", "b")
+
+    def hold_late(*args: Any, **options: Any) -> Any:
+        promote(registry, student, "c")
+        return hold(*args, **options)
+
+    monkeypatch.setattr("zsd.rollback.hold", hold_late)
+    assert (back(registry)["was"], current(registry)) == ("0003-c", "0002-b")
+    assert registry.changelog()[-1]["was"] == "0003-c"
+
+
 def test_a_run_that_was_overtaken_promotes_nothing(registry: Registry, student: str) -> None:
     promote(registry, student, "a")
     late = registry.publish(student, "late", {})
