@@ -63,6 +63,7 @@ def reviewed_checksum(config: NightlyConfig) -> str | None:
             label_column=config.gold_label_column,
             names=labels.names,
             multi_label=labels.multi_label,
+            flags="--gold-",
         )
         given.append(gold)
     told = [(rows.texts, [] if rows.gold is None else rows.gold.tolist()) for rows in given]

@@ -45,4 +45,8 @@ def test_a_mistake_in_gold_labels_is_found_before_anything_is_labelled(
     config = RunConfig(data=(str(tmp_path / "corpus.txt"),), label=("a", "b"), output=str(tmp_path / "out"), **given)
     with pytest.raises(InputError, match=r"gold\.csv: "):
         room.run(config, {})
+    (tmp_path / "gold.csv").write_text("body,label\nsome text,a\n")
+    flag = {"test": "--text-column", "gold": "--gold-text-column"}[option]
+    with pytest.raises(InputError, match=f"name it with {flag}$"):
+        room.run(config, {})
     assert asked == {}

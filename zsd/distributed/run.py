@@ -102,7 +102,7 @@ def _check(
         read_gold(test, text_column=text_column, label_column=label_column, **classes, **some)
     if config.gold:
         text_column, label_column = config.gold_text_column, config.gold_label_column
-        read_gold(config.gold, text_column=text_column, label_column=label_column, **classes)
+        read_gold(config.gold, text_column=text_column, label_column=label_column, **classes, flags="--gold-")
 
 
 def _write_heldout(output: str) -> str:
