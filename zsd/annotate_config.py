@@ -33,3 +33,7 @@ class AnnotateConfig(LabelConfig, TrainingChoices):
         self._check(self.growth > 1, "growth", f"{self.growth}: it must be above 1")
         if self.students:
             raise ConfigError("--students: zsd annotate trains one kind of student: name it with --student")
+        if self.patience is not None:
+            raise ConfigError(
+                "--patience: zsd annotate may not choose by the rows that prove its bound: set --num_train_epochs instead"
+            )

@@ -17,7 +17,7 @@ from zsd.config import DistillConfig, LabelConfig
 from zsd.distributed import annotate as annotate_module
 from zsd.distributed.annotate import annotate
 from zsd.distributed.label import label
-from zsd.errors import ConfigError, OutputError
+from zsd.errors import ConfigError, InputError, OutputError
 from zsd.heldout import card_recipe, read_card
 from zsd.light_training import train_light
 from zsd.output import claim
@@ -164,8 +164,21 @@ def test_a_finished_annotation_does_nothing_and_a_killed_one_goes_on(
 def test_what_annotate_refuses(asked: Callable[..., AnnotateConfig], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="zsd annotate trains one kind of student"):
         asked(tmp_path, student=None, students=("linear", "static"))
+    with pytest.raises(ConfigError, match="--patience: zsd annotate may not choose by the rows that prove"):
+        asked(tmp_path, patience=2)
     with pytest.raises(ConfigError, match="too small to sample"):
         annotate(asked(tmp_path / "out", judging_rows=300), {})
+
+
+def test_reviewed_rows_are_read_before_anything_is_labelled(
+    asked: Callable[..., AnnotateConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, after=0)
+    gold = tmp_path / "gold.csv"
+    gold.write_text("text,label\nsome words,no such class\n")
+    with pytest.raises(InputError, match="no such class"):
+        annotate(asked(tmp_path / "out", gold=(str(gold),)), {})
+    assert not (tmp_path / "out").exists()
 
 
 def test_how_many_actors_and_rejected_rows_are_allowed_does_not_make_another_job(

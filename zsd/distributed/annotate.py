@@ -34,7 +34,9 @@ from zsd.distributed.predict import DEFERRAL_UNIT_ROWS, ENGINE_AGREEMENT, predic
 from zsd.distributed.store_job import ingest_corpus
 from zsd.distributed.train import distill
 from zsd.errors import ConfigError
+from zsd.gold import read_gold
 from zsd.heldout import heldout_rows, read_card
+from zsd.labels import LabelSet
 from zsd.output import claim
 from zsd.shards import MANIFEST, Store, read_json, write_json
 from zsd.students import load_student
@@ -63,6 +65,7 @@ def annotate(config: AnnotateConfig, arguments: dict[str, Any]) -> dict[str, Any
     if not storage.resolve(config.output).is_local:
         raise ConfigError(f"--output {config.output}: zsd annotate works in a local or mounted folder only")
     labels = config.label_set()
+    _check_gold(config, labels)
     asked = {one.name: getattr(config, one.name) for one in fields(config) if one.name not in NOT_IDENTITY}
     identity = asked | {
         "class_names": labels.to_dict(),
@@ -88,6 +91,19 @@ def annotate(config: AnnotateConfig, arguments: dict[str, Any]) -> dict[str, Any
         manifest |= {"annotation": summary}
         write_json(storage.join(config.output, MANIFEST), manifest)
     return manifest
+
+
+def _check_gold(config: AnnotateConfig, labels: LabelSet) -> None:
+    """Find a mistake in the reviewed rows before the first sample is labelled."""
+    if config.gold:
+        read_gold(
+            config.gold,
+            text_column=config.gold_text_column,
+            label_column=config.gold_label_column,
+            names=labels.names,
+            multi_label=labels.multi_label,
+            flags="--gold-",
+        )
 
 
 def _folder(config: AnnotateConfig, number: int) -> str:
