@@ -35,5 +35,5 @@ class AnnotateConfig(LabelConfig, TrainingChoices):
             raise ConfigError("--students: zsd annotate trains one kind of student: name it with --student")
         if self.patience is not None:
             raise ConfigError(
-                "--patience: zsd annotate may not choose by the rows that prove its bound: set --num_train_epochs instead"
+                "--patience: zsd annotate may not choose by the rows that prove its bound: use --num_train_epochs"
             )
