@@ -74,3 +74,9 @@ class LockError(ZsdError):
     """Another run holds the lock, or has taken it over; running again later can help."""
 
     exit_code = 4
+
+
+def error_named(name: str, message: str) -> ZsdError:
+    """The error whose class has this name: how one that another process raised travels as data."""
+    error: ZsdError = globals()[name](message)
+    return error

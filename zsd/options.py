@@ -51,6 +51,11 @@ def command_line(command: str, config: Options) -> str:
     return shlex.join(words)
 
 
+def shared_options(config: Options, cls: type[Any]) -> dict[str, Any]:
+    """Values, by name, of a configuration for the fields of another dataclass, all of which it has too."""
+    return {one.name: getattr(config, one.name) for one in fields(cls)}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Base of all configurations: no text is empty or holds a secret, numbers are finite, choices kept.

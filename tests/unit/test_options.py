@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from zsd.errors import ConfigError
-from zsd.options import Options, command_line, flag, make, nearest, option
+from zsd.options import Options, command_line, flag, make, nearest, option, shared_options
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +19,18 @@ class Sample(Options):
     share: float = option("how much", 0.5)
     fast: bool | None = option("whether", None)
     kind_of: str = option("which", "a", choices=("a", "b"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Larger(Sample):
+    """For these tests."""
+
+    more: str = option("more", "m")
+
+
+def test_a_configuration_hands_on_the_options_that_it_shares_with_another() -> None:
+    asked = shared_options(Larger(name="x", count=3, more="n"), Sample)
+    assert Sample(**asked) == Sample(name="x", count=3)
 
 
 def test_the_later_source_wins_and_what_is_no_field_is_left_alone() -> None:

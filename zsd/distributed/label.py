@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 from zsd.config import LabelConfig
@@ -13,6 +13,7 @@ from zsd.distributed.store_job import JobPlan, run_store_job
 from zsd.errors import OutputError
 from zsd.known_rows import Reused
 from zsd.labelling import TeacherChoices
+from zsd.options import shared_options
 from zsd.output import job_file
 from zsd.reuse import REUSE, check_reusable, reuse_stores
 from zsd.shards import SOFT_LABELS, Store, read_json, store_root
@@ -49,7 +50,7 @@ def label(config: LabelConfig) -> dict[str, Any]:
         "engine_asked": config.engine,
         "precision_asked": config.precision,
     }
-    asked = {one.name: getattr(config, one.name) for one in fields(TeacherChoices)}
+    asked = shared_options(config, TeacherChoices)
     choices = TeacherChoices(**asked | {"teacher": absolute_checkpoint(config.teacher)})
     output = resolve(config.output).uri
     stores = _reusable(config, identity)

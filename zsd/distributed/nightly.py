@@ -7,7 +7,6 @@ stopped: the same inputs and options, or the same ``--night``, are the same nigh
 from __future__ import annotations
 
 import time
-from dataclasses import fields
 from typing import Any
 
 import zsd
@@ -25,6 +24,7 @@ from zsd.gate_rows import gate_rows, judge_student, reviewed_checksum
 from zsd.local_student import local_student
 from zsd.night import RESULT, Night, forget_nights
 from zsd.nightly_config import NightlyConfig
+from zsd.options import shared_options
 from zsd.registry import Registry
 from zsd.report.drift import drift_page
 from zsd.run_lock import RunLock, hold
@@ -129,12 +129,12 @@ class _Run:
         return others[0] if others else None
 
     def _labelling(self, plan: dict[str, Any]) -> LabelConfig:
-        asked = {one.name: getattr(self.config, one.name) for one in fields(LabelConfig)}
+        asked = shared_options(self.config, LabelConfig)
         return LabelConfig(**asked | {"output": self.night.folder, "reuse": tuple(plan["reuse"])})
 
     def _distilling(self, plan: dict[str, Any]) -> DistillConfig:
         config = self.config
-        asked = {one.name: getattr(config, one.name) for one in fields(TrainingChoices)}
+        asked = shared_options(config, TrainingChoices)
         if plan["start"] is not None:
             start = local_student(self.registry.student(plan["start"]))
             if student_kind(start) == "encoder":  # the other kinds are fitted afresh in seconds

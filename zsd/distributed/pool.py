@@ -15,13 +15,12 @@ from typing import Any
 
 import ray
 
-from zsd import errors
 from zsd.attempts import Attempts, Piece
 from zsd.console import say
 from zsd.distributed.cluster import PoolSize
 from zsd.distributed.unit_actor import Outcome, UnitActor, UnitWorker
 from zsd.engines.base import Placement
-from zsd.errors import EngineError, ZsdError
+from zsd.errors import EngineError, ZsdError, error_named
 from zsd.shards import UnitRecord
 
 LOAD_ATTEMPTS = 5
@@ -181,9 +180,7 @@ def _why(error: BaseException) -> str:
 def own(refused: Outcome) -> ZsdError:
     """The error that an outcome carries."""
     assert refused.refused is not None
-    name, message = refused.refused
-    error: ZsdError = getattr(errors, name)(message)
-    return error
+    return error_named(*refused.refused)
 
 
 def run_units(

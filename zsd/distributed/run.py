@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +17,7 @@ from zsd.distributed.label import label
 from zsd.distributed.train import distill
 from zsd.errors import ConfigError
 from zsd.gold import read_gold
+from zsd.options import shared_options
 from zsd.shards import Store, read_json
 from zsd.students.folder import CARD, STUDENT
 from zsd.students.spec import parse_student
@@ -44,7 +45,7 @@ def run(config: RunConfig, arguments: dict[str, Any]) -> dict[str, Any]:
     """
     if config.output.startswith("file:"):  # a student is looked for by its path
         config = replace(config, output=storage.resolve(config.output).path)
-    asked = {one.name: getattr(config, one.name) for one in fields(LabelConfig)}
+    asked = shared_options(config, LabelConfig)
     test, label_column = config.test, config.label_column
     text_column = config.text_column if test else "text"
     if not config.data:
@@ -60,7 +61,7 @@ def run(config: RunConfig, arguments: dict[str, Any]) -> dict[str, Any]:
             test=test,
             test_text_column=text_column,
             ray_address=config.ray_address,
-            **{one.name: getattr(config, one.name) for one in fields(TrainingChoices)},
+            **shared_options(config, TrainingChoices),
         ),
         arguments,
     )
