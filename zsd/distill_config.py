@@ -25,7 +25,10 @@ class TrainingChoices(Options):
     students: tuple[str, ...] = option(
         "train several: the first goes to student/, each other to student-NAME/", (), metavar="NAME_OR_PATH"
     )
-    num_workers: int = option("training workers", 1)
+    num_workers: int | None = option(
+        "training workers; a cluster that has too few CPUs for as many as are asked for is waited for (default: 1)",
+        None,
+    )
     min_workers: int | None = option(
         "go on with as few workers as this when some are lost and no place is found for new ones (default: wait)", None
     )
@@ -60,10 +63,8 @@ class TrainingChoices(Options):
         super().__post_init__()
         self._at_least(1, "num_workers", "min_workers", "patience")
         self._at_least(0, "rounds")
-        if self.min_workers is not None and self.min_workers > self.num_workers:
-            raise ConfigError(
-                f"--min-workers {self.min_workers} is more than --num-workers {self.num_workers}: lower it"
-            )
+        if self.min_workers is not None and self.min_workers > self.workers:
+            raise ConfigError(f"--min-workers {self.min_workers} is more than --num-workers {self.workers}: lower it")
         for name in ("balance", "hard_labels"):
             share = getattr(self, name)
             self._check(0 <= share <= 1, name, f"{share}: it must be from 0 to 1")
@@ -72,3 +73,8 @@ class TrainingChoices(Options):
             raise ConfigError("--student and --students are both given: name all students with --students")
         if len(set(self.students)) < len(self.students):
             raise ConfigError(f"--students {' '.join(self.students)}: one is named twice: name each once")
+
+    @property
+    def workers(self) -> int:
+        """Training workers: as many as were asked for, or one."""
+        return 1 if self.num_workers is None else self.num_workers

@@ -5,7 +5,8 @@ import json
 import pytest
 import ray
 
-from zsd.distributed.cluster import _submitted_variables, pool_size, train_resources
+from zsd.distributed import cluster
+from zsd.distributed.cluster import NO_CPU_SECONDS, _submitted_variables, pool_size, train_resources
 from zsd.errors import ConfigError
 
 
@@ -24,6 +25,35 @@ def test_a_training_worker_fits_one_node(monkeypatch: pytest.MonkeyPatch) -> Non
         train_resources(5)
     nodes(monkeypatch, (5, 0), (5, 0))
     assert train_resources(3) == (False, 2)
+
+
+def test_training_waits_for_nodes_where_some_may_join(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nodes(monkeypatch, (0, 0))
+    events: list[object] = []
+
+    class Places:
+        def wait(self, seconds: float) -> bool:
+            events.append(seconds)
+            if len(events) == 3:
+                nodes(monkeypatch, (0, 0), (6, 0))
+            return len(events) == 3
+
+    def ask(bundles: list[dict[str, int]]) -> Places:
+        events.append(bundles)
+        return Places()
+
+    monkeypatch.setattr(cluster, "placement_group", ask)
+    monkeypatch.setattr(cluster, "remove_placement_group", lambda places: events.append("removed"))
+    assert train_resources(2, may_grow=True) == (False, 3)
+    assert events == [[{"CPU": 1}] * 2, NO_CPU_SECONDS, NO_CPU_SECONDS, "removed"]
+    assert "the cluster has 0 CPUs for 2 training worker(s): waiting for its autoscaler" in capsys.readouterr().err
+    assert train_resources(2, may_grow=True) == (False, 3)
+    assert events[-1] == "removed"
+    nodes(monkeypatch, (0, 0))
+    with pytest.raises(ConfigError, match="only 0 CPUs"):
+        train_resources(1)
 
 
 def test_training_uses_gpus_where_there_is_one_for_each_worker(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.util.placement_group import placement_group, remove_placement_group
 
 from zsd.console import say
 from zsd.engines.base import Placement
@@ -191,23 +192,50 @@ def pool_size(
     return PoolSize(cpu_actors=min(wanted_cpu, units - gpu), gpu_actors=gpu, cpus_per_actor=threads)
 
 
-def train_resources(workers: int) -> tuple[bool, int]:
+def train_resources(workers: int, *, may_grow: bool = False) -> tuple[bool, int]:
     """Whether training workers get a GPU each, and how many CPUs.
+
+    Args:
+        workers: how many.
+        may_grow: nodes may join the cluster: a CPU for each worker is waited for. What the nodes that come have besides
+            is used; GPUs are not asked for.
 
     Raises:
         ConfigError: there are more workers than CPUs.
     """
+    use_gpu, threads = _fitting(workers)
+    if not threads and may_grow:
+        _wait_for_cpus(workers)
+        use_gpu, threads = _fitting(workers)
+    if not threads:
+        total = sum(cpus for cpus, _ in _nodes())
+        raise ConfigError(f"--num-workers {workers}: the cluster has only {total} CPUs: ask for no more workers")
+    return use_gpu, threads
+
+
+def _fitting(workers: int) -> tuple[bool, int]:
+    """Whether there is a GPU for each training worker, and how many CPUs: 0 where not even one."""
     nodes = _nodes()
     use_gpu = sum(gpus for _, gpus in nodes) >= workers and os.environ.get(LOGICAL_GPUS) != "1"
 
     def places(threads: int) -> int:
         return sum(min(cpus // threads, gpus if use_gpu else workers) for cpus, gpus in nodes)
 
-    fitting = [threads for threads in range(1, MOST_TRAIN_THREADS + 1) if places(threads) >= workers]
-    if not fitting:
-        total = sum(cpus for cpus, _ in nodes)
-        raise ConfigError(f"--num-workers {workers}: the cluster has only {total} CPUs: ask for no more workers")
-    return use_gpu, fitting[-1]
+    return use_gpu, max((one for one in range(1, MOST_TRAIN_THREADS + 1) if places(one) >= workers), default=0)
+
+
+def _wait_for_cpus(workers: int) -> None:
+    """Until the cluster has a free CPU for each worker: pending places are the demand that autoscalers act on."""
+    places = placement_group([{"CPU": 1}] * workers)
+    try:
+        while not places.wait(NO_CPU_SECONDS):
+            total = sum(cpus for cpus, _ in _nodes())
+            say(
+                f"the cluster has {total} CPUs for {workers} training worker(s): waiting for its autoscaler, or for "
+                "somebody, to add a node"
+            )
+    finally:
+        remove_placement_group(places)
 
 
 def _nodes() -> list[tuple[int, int]]:

@@ -18,7 +18,7 @@ from ray.util.queue import Empty, Queue
 from zsd import errors, storage
 from zsd.config import DistillConfig
 from zsd.console import duration, say
-from zsd.distributed.cluster import connect, own_error, run_tasks, train_resources
+from zsd.distributed.cluster import connect, may_grow, own_error, run_tasks, train_resources
 from zsd.distributed.train_worker import WorkerTask, refusal_file, train_loop
 from zsd.errors import ZsdError
 from zsd.light_training import train_light
@@ -98,7 +98,7 @@ def _train(task: TrainTask, config: DistillConfig) -> None:
     started = time.monotonic()
     rows = min(task.limit or math.inf, Store(task.store).manifest["rows"])
     light = parse_student(task.student).kind != "encoder"
-    say(f"distill: {task.student} on {rows:,} soft-labelled rows, {1 if light else config.num_workers} worker(s)")
+    say(f"distill: {task.student} on {rows:,} soft-labelled rows, {1 if light else config.workers} worker(s)")
     for turn in task.turns:
         if storage.exists(storage.join(turn.published, CARD)):
             continue
@@ -126,8 +126,9 @@ def _has_checkpoint(task: TrainTask) -> bool:
 
 
 def _fit(task: TrainTask, config: DistillConfig, lines: Queue) -> None:
-    workers, fewest = config.num_workers, config.min_workers
-    use_gpu, threads = train_resources(workers)
+    workers, fewest = config.workers, config.min_workers
+    grows = config.num_workers is not None and may_grow(config.ray_address)
+    use_gpu, threads = train_resources(workers, may_grow=grows)
     place = storage.resolve(task.work)
     place.fs.create_dir(place.path, recursive=True)
     storage.delete_file(refusal_file(task))  # of a driver that died before it could read it
