@@ -11,16 +11,18 @@ from functools import partial
 from typing import Any
 
 import pyarrow.fs as pafs
+import ray
 import ray.train
 from ray.train.torch import TorchTrainer
 from ray.util.queue import Empty, Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from zsd import errors, storage
+from zsd import storage
 from zsd.config import DistillConfig
 from zsd.console import duration, say
 from zsd.distributed.cluster import connect, may_grow, own_error, run_tasks, train_resources
 from zsd.distributed.train_worker import WorkerTask, refusal_file, train_loop
-from zsd.errors import ZsdError
+from zsd.errors import ZsdError, error_named
 from zsd.light_training import train_light
 from zsd.output import claim
 from zsd.shards import Store, read_json
@@ -155,7 +157,7 @@ def _fit(task: TrainTask, config: DistillConfig, lines: Queue) -> None:
     if storage.exists(refusal_file(task)):
         refusal = read_json(refusal_file(task))
         storage.delete_file(refusal_file(task))
-        raise getattr(errors, refusal["error"])(refusal["message"])
+        raise error_named(refusal["error"], refusal["message"])
 
 
 def _resources(use_gpu: bool, threads: int) -> dict[str, float]:
@@ -164,17 +166,21 @@ def _resources(use_gpu: bool, threads: int) -> dict[str, float]:
 
 @contextmanager
 def _lines() -> Iterator[Queue]:
-    """A queue whose lines are printed here as they come."""
-    queue = Queue(actor_options={"num_cpus": 0})
+    """A queue whose lines are printed here as they come; it lives on this node, for with it the training would die."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
     stop = threading.Event()
 
     def drain() -> None:
         while True:
+            last = stop.is_set()  # asked before the queue: a line may come after it was found empty
             try:
                 say(queue.get(timeout=0.5))
             except Empty:
-                if stop.is_set():
+                if last:
                     return
+            except ray.exceptions.RayActorError:  # the training fails of it as well, and says so
+                return
 
     thread = threading.Thread(target=drain, daemon=True)
     thread.start()
