@@ -14,7 +14,7 @@ class BenchmarkConfig(Options):
     """`zsd benchmark`: what was gained, in speed and in quality."""
 
     model: tuple[str, ...] = option(
-        "student directory, or output of zsd distill with all its students; repeated for several",
+        "student directory, or output of zsd distill with all its students, also a URI; repeated for several",
         metavar="DIR",
         repeat=True,
     )

@@ -21,7 +21,7 @@ class CompileConfig(Options):
         "NLI checkpoint: bundled, a directory, or a hub name", BUNDLED_TEACHER, metavar="NAME_OR_PATH"
     )
     student: str | None = option(
-        "compile this encoder student instead of a teacher, with --data of its own", None, metavar="DIR"
+        "compile this encoder student (also a URI) instead of a teacher, with --data of its own", None, metavar="DIR"
     )
     data: tuple[str, ...] = option(
         "rows to calibrate and measure on: files, folders, globs or URIs (default: the bundled sample)",

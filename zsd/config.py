@@ -14,7 +14,7 @@ from zsd.errors import ConfigError
 from zsd.labels import DEFAULT_TEMPLATE, LabelSet, read_label_file
 from zsd.options import Options, option
 
-MODEL_HELP = "student: a checkpoint directory, or the output directory of zsd distill"
+MODEL_HELP = "student: a checkpoint directory, or the output directory of zsd distill; also a URI"
 OUTPUT_HELP = "output directory (new, or of this same job to resume it)"
 RAY_HELP = "Ray cluster to use (default: $RAY_ADDRESS, else one started here)"
 NLI_HELP = "ENTAILMENT,CONTRADICTION class names of a teacher whose names are unclear"

@@ -24,7 +24,7 @@ from zsd.selective import risk_coverage
 from zsd.shards import Store
 from zsd.students import load_student
 from zsd.students.base import Answer, Student
-from zsd.students.folder import student_directory
+from zsd.students.folder import local_student, student_uri
 from zsd.thresholds import choose_thresholds
 
 TUNED = ("micro_f1", "macro_f1", "subset_accuracy", "per_class")
@@ -42,10 +42,11 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """
     if config.output is not None and not storage.resolve(config.output).is_local:
         raise ConfigError(f"--output {config.output}: the page is written to a local or mounted folder only")
-    directory = student_directory(config.model)
+    uri = student_uri(config.model)
+    directory = local_student(uri)
     student = load_student(directory, engine=config.engine, precision=config.precision)
     result: dict[str, Any] = {
-        "model": str(directory),
+        "model": uri,
         "kind": student.kind,
         "data": list(config.data),
         "labels": list(student.names),

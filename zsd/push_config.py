@@ -16,7 +16,7 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 class PushConfig(Options):
     """`zsd push`: a student, with a model card, to where others find it."""
 
-    model: str = option(f"{MODEL_HELP}; also a URI", metavar="DIR")
+    model: str = option(MODEL_HELP, metavar="DIR")
     to: str = option(
         "hub:USER/NAME (a repository on the Hugging Face hub), a new directory, or a URI such as s3://bucket/name",
         metavar="TARGET",

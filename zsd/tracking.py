@@ -17,9 +17,8 @@ import numpy as np
 import zsd
 from zsd import storage
 from zsd.errors import ConfigError, StoreError
-from zsd.local_student import local_student
 from zsd.night import Night
-from zsd.students.folder import STUDENT
+from zsd.students.folder import STUDENT, local_student
 
 EXPERIMENT = "zsd-nightly"
 SQLITE = "sqlite:///"

@@ -98,7 +98,6 @@ ORDER = (
         "predicting",
         "corpus_profile",
         "drift",
-        "local_student",
         "registry_log",
         "registry",
         "rollback",

@@ -288,8 +288,8 @@ def test_all_students_of_a_job_are_found(tmp_path: Path) -> None:
     for name in ("student", "student-static", "student-layers-2", "checkpoints"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text("{}")
-    assert [path.name for path in all_students(str(tmp_path))] == ["student", "student-layers-2", "student-static"]
-    assert all_students(str(tmp_path / "student")) == [tmp_path / "student"]
+    assert [Path(one).name for one in all_students(str(tmp_path))] == ["student", "student-layers-2", "student-static"]
+    assert all_students(str(tmp_path / "student")) == [str(tmp_path / "student")]
 
 
 @pytest.mark.parametrize("spec", ["static:", "layers:0", " "])

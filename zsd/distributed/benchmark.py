@@ -35,7 +35,7 @@ from zsd.output import claim
 from zsd.report import SCHEMA, summary_table, write_report
 from zsd.shards import MANIFEST, read_json, write_json
 from zsd.students import load_student
-from zsd.students.folder import CARD, all_students
+from zsd.students.folder import CARD, all_students, local_student
 from zsd.teachers.nli import absolute_checkpoint, checkpoint_fingerprint, load_teacher
 
 FOLDER = "benchmark"
@@ -49,9 +49,9 @@ def benchmark(config: BenchmarkConfig) -> dict[str, Any]:
     Raises:
         InputError: the student, the teacher, the rows or the output directory are not what they should be.
     """
-    students = [directory for model in config.model for directory in all_students(model)]
-    card_file = students[0] / CARD
-    card = read_json(str(card_file)) if card_file.is_file() else {}
+    students = [uri for model in config.model for uri in all_students(model)]
+    card_file = storage.join(students[0], CARD)
+    card = read_json(card_file) if storage.exists(card_file) else {}
     teacher = absolute_checkpoint(config.teacher or card.get("teacher") or BUNDLED_TEACHER)
     labels = _labels(students, config.template or _card_templates(card))
     if not storage.resolve(config.output).is_local:
@@ -76,27 +76,27 @@ def _card_templates(card: dict[str, Any]) -> tuple[str, ...]:
     return (known.get("template") or DEFAULT_TEMPLATE, *known.get("more_templates", ()))
 
 
-def _labels(students: Sequence[Path], templates: tuple[str, ...]) -> LabelSet:
+def _labels(students: Sequence[str], templates: tuple[str, ...]) -> LabelSet:
     """What is asked of the teacher: what the students answer, which must be the same."""
-    asked = [_answers(directory) for directory in students]
-    for directory, other in zip(students, asked, strict=True):
+    asked = [_answers(uri) for uri in students]
+    for uri, other in zip(students, asked, strict=True):
         if other != asked[0]:
             raise ConfigError(
-                f"--model {directory}: its classes are {', '.join(other[0])}, those of {students[0]} are "
+                f"--model {uri}: its classes are {', '.join(other[0])}, those of {students[0]} are "
                 f"{', '.join(asked[0][0])}: measure students of the same classes together"
             )
     names, multi_label = asked[0]
     return LabelSet(names=tuple(names), template=templates[0], multi_label=multi_label, more_templates=templates[1:])
 
 
-def _answers(directory: Path) -> tuple[tuple[str, ...], bool]:
+def _answers(uri: str) -> tuple[tuple[str, ...], bool]:
     """Names of a student's classes, and whether they are independent of each other."""
-    student = load_student(directory, threads=1)
+    student = load_student(uri, threads=1)
     student.close()
     return student.names, student.multi_label
 
 
-def _identity(config: BenchmarkConfig, teacher: str, labels: LabelSet, students: Sequence[Path]) -> dict[str, Any]:
+def _identity(config: BenchmarkConfig, teacher: str, labels: LabelSet, students: Sequence[str]) -> dict[str, Any]:
     asked = {name: value for name, value in asdict(config).items() if name not in ("output", "model", "ray_address")}
     asked["data"] = [asdict(source) for source in resolve_sources(config.data)]
     return asked | {
@@ -106,12 +106,12 @@ def _identity(config: BenchmarkConfig, teacher: str, labels: LabelSet, students:
             form: load_teacher(form, nli_classes=config.nli_classes).fingerprint
             for form in map(absolute_checkpoint, config.compiled)
         },
-        "student_fingerprints": [checkpoint_fingerprint(directory) for directory in students],
+        "student_fingerprints": [checkpoint_fingerprint(local_student(uri)) for uri in students],
         "labels": labels.to_dict(),
     }
 
 
-def _measure_all(config: BenchmarkConfig, teacher: str, labels: LabelSet, students: Sequence[Path]) -> dict[str, Any]:
+def _measure_all(config: BenchmarkConfig, teacher: str, labels: LabelSet, students: Sequence[str]) -> dict[str, Any]:
     rows = read_gold(
         config.data,
         text_column=config.text_column,
@@ -126,7 +126,7 @@ def _measure_all(config: BenchmarkConfig, teacher: str, labels: LabelSet, studen
     contestants = line_up(
         teacher=teacher,
         compiled=[absolute_checkpoint(form) for form in config.compiled],
-        students=students,
+        students=[local_student(uri) for uri in students],
         labels=labels,
         nli_classes=config.nli_classes,
         engines=config.engines,
@@ -170,7 +170,7 @@ def _measure_all(config: BenchmarkConfig, teacher: str, labels: LabelSet, studen
             "mean_tokens_per_pair": found.mean_tokens,
             "gold": rows.gold is not None,
             "teacher": teacher,
-            "student": ", ".join(map(str, students)),
+            "student": ", ".join(students),
         },
         "label_job": _label_job(config.output),
         "contestants": found.contestants,

@@ -21,7 +21,6 @@ from zsd.drift import compare
 from zsd.errors import StoreError
 from zsd.gate import Verdict, judge, score_name
 from zsd.gate_rows import gate_rows, judge_student, reviewed_checksum
-from zsd.local_student import local_student
 from zsd.night import RESULT, Night, forget_nights
 from zsd.nightly_config import NightlyConfig
 from zsd.options import shared_options
@@ -29,7 +28,7 @@ from zsd.registry import Registry
 from zsd.report.drift import drift_page
 from zsd.run_lock import RunLock, hold
 from zsd.shards import Store
-from zsd.students.folder import STUDENT, student_kind
+from zsd.students.folder import STUDENT, local_student, student_kind
 from zsd.tracking import check_tracking, log_night
 
 PROMOTED, REFUSED, UNCHANGED = "promoted", "refused", "unchanged"

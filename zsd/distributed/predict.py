@@ -24,7 +24,7 @@ from zsd.soft_labels import Recipe
 from zsd.storage import exists, join, resolve
 from zsd.students import load_student
 from zsd.students.base import Student
-from zsd.students.folder import student_directory
+from zsd.students.folder import absolute_student, local_student, student_directory
 from zsd.teacher_plan import plan_teacher, stored_teacher
 from zsd.teachers.nli import checkpoint_fingerprint
 from zsd.units import Unit
@@ -53,11 +53,12 @@ def predict(config: PredictConfig, *, proof: float | None = None) -> dict[str, A
     Raises:
         InputError: the student, the corpus or the output directory are not what they should be.
     """
-    directory = student_directory(config.model)
+    uri = absolute_student(config.model)
+    directory = local_student(uri)
     student = load_student(directory, engine=config.engine, precision=config.precision)
     identity = {
         "labels": {"names": list(student.names), "template": None, "multi_label": student.multi_label},
-        "model": str(directory.resolve()),
+        "model": uri,
         "engine_asked": config.engine,
         "precision": config.precision,
         "model_fingerprint": checkpoint_fingerprint(directory),
@@ -65,7 +66,7 @@ def predict(config: PredictConfig, *, proof: float | None = None) -> dict[str, A
     deferring = _Deferring.of(config, proof) if config.defer_to else None
     task = PredictTask(
         output=resolve(config.output).uri,
-        model=str(directory.resolve()),
+        model=uri,
         engine=config.engine,
         precision=config.precision,
     )

@@ -22,7 +22,7 @@ from zsd.errors import EngineError, ZsdError
 from zsd.serve_config import ServeConfig
 from zsd.serving import MOST_BYTES, Classifier, RequestError, read_request
 from zsd.students import load_student
-from zsd.students.folder import student_directory
+from zsd.students.folder import absolute_student
 
 APP = "zsd"
 
@@ -32,7 +32,7 @@ class ServeTask:
     """All that a replica needs; picklable.
 
     Args:
-        model: the student's directory, absolute.
+        model: the student's directory, absolute, or its URI.
         engine: see `load_student`.
         precision: see `load_student`.
         max_batch: most requests of a pass.
@@ -124,12 +124,12 @@ def serving(config: ServeConfig) -> Iterator[None]:
         StudentError, ConfigError, EngineError: the student cannot be served.
     """
     assert config.model is not None, "ServeConfig asks for it"
-    directory = str(student_directory(config.model).resolve())
-    load_student(directory, engine=config.engine, precision=config.precision, threads=1).close()
+    model = absolute_student(config.model)
+    load_student(model, engine=config.engine, precision=config.precision, threads=1).close()
     connect(config.ray_address)
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     task = ServeTask(
-        model=directory,
+        model=model,
         engine=config.engine,
         precision=config.precision,
         max_batch=config.max_batch,

@@ -33,7 +33,7 @@ def load_student(
     """A trained student of any kind, ready to classify texts.
 
     Args:
-        folder: of the student, or the output directory of a `zsd distill`.
+        folder: of the student, or the output directory of a `zsd distill`; also a URI.
         engine: of `zsd.engines.registry`, for an encoder; the other kinds have one way to run each.
         precision: one that the engine has; ``int8`` of a student that was compiled.
         threads: processor threads it may use; all there are where None.
