@@ -7,6 +7,7 @@
     OUT/checkpoints/NAME/labels-R/    the labels of round R of self-training, made of both
     OUT/checkpoints/NAME/round-R/     the checkpoints of that round
     OUT/checkpoints/NAME/student-R/   the student after it, where another round follows
+    OUT/tensorboard/                  events of ``--report_to tensorboard``; those of round R in round-R/
 
 Legend: N rows, K labels.
 """
@@ -50,6 +51,7 @@ class TrainTask:
         store: output directory of the label job.
         work: the folder below ``checkpoints`` of this student.
         target: where the finished student goes.
+        tensorboard: folder for the events of ``--report_to tensorboard``.
         student: what `zsd.students.spec.parse_student` reads.
         teacher: ``bundled`` or the checkpoint to cut a ``layers:`` student from.
         recipe: makes the labels of the stored logits.
@@ -70,6 +72,7 @@ class TrainTask:
     store: str
     work: str
     target: str
+    tensorboard: str
     student: str
     teacher: str
     recipe: Recipe
@@ -110,6 +113,11 @@ class TrainTask:
     def run(self) -> str:
         """Name of the folder with the checkpoints of this round."""
         return f"round-{self.round}"
+
+    @property
+    def events(self) -> str:
+        """Folder for TensorBoard's events of this round."""
+        return storage.join(self.tensorboard, self.run) if self.round else self.tensorboard
 
     @property
     def published(self) -> str:

@@ -97,7 +97,9 @@ def plan_training(config: DistillConfig, arguments: dict[str, Any]) -> TrainingP
             rounds = 0
             unused = _only_encoders(config, arguments)
             remarks += [f"{name}: --{one} is for encoder students and changes nothing" for one in unused]
-        tasks.append(TrainTask(student=name, target=target, work=work, objective=objective, rounds=rounds, **task))
+        events = storage.join(output, "tensorboard", *([folder] if number else []))
+        own: dict[str, Any] = {"target": target, "work": work, "tensorboard": events, "rounds": rounds}
+        tasks.append(TrainTask(student=name, objective=objective, **own, **task))
     _check_folders(tasks)
     return TrainingPlan(tasks=tuple(tasks), identity=_identity(config, store, tasks), remarks=tuple(remarks))
 

@@ -87,6 +87,7 @@ ORDER = (
         "evaluation",
         "gold",
         "training_data",
+        "training_events",
         "training_rows",
         "row_weights",
         "self_training",

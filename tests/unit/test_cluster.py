@@ -95,6 +95,15 @@ def test_nothing_is_guessed_where_there_is_no_node_yet(monkeypatch: pytest.Monke
         pool_size(cpu_actors=None, gpu_actors=None, cpus_per_actor=None, units=100, may_grow=True)
 
 
+def test_workers_are_told_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in cluster.JOB_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WANDB_API_KEY", "k")
+    monkeypatch.setenv("WANDB_PROJECT", "p")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:pass@host")
+    assert cluster.job_variables() == {"WANDB_PROJECT": "p"}
+
+
 def test_what_a_job_was_submitted_with_is_not_told_to_ray_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR", raising=False)
     assert _submitted_variables() == frozenset()

@@ -40,6 +40,7 @@ def task(tmp_path: Path) -> TrainTask:
         store=str(tmp_path / "store"),
         work=str(tmp_path / "out" / "checkpoints" / "tiny"),
         target=str(tmp_path / "out" / "student"),
+        tensorboard=str(tmp_path / "out" / "tensorboard"),
         student="layers:half",
         teacher="bundled",
         recipe=Recipe(method="none", multi_label=False),

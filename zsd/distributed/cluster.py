@@ -20,6 +20,7 @@ from zsd.console import say
 from zsd.engines.base import Placement
 from zsd.errors import ConfigError, EngineError, ZsdError
 from zsd.machine import available_cpus
+from zsd.redaction import redacted
 
 LOGICAL_GPUS = "ZSD_LOGICAL_GPUS"
 """Environment variable: 1 lets GPU actors run on the processor, to exercise the GPU path where Ray's GPUs are only
@@ -31,7 +32,15 @@ MOST_TRAIN_THREADS = 8
 NO_CPU_SECONDS = 30.0
 """Seconds after which a line says that a cluster without any node for work is waited for."""
 
-JOB_VARIABLES = (LOGICAL_GPUS, "ZSD_CACHE", "HF_HUB_OFFLINE", "HF_HOME")
+JOB_VARIABLES = (
+    *(LOGICAL_GPUS, "ZSD_CACHE", "HF_HUB_OFFLINE", "HF_HOME", "TENSORBOARD_LOGGING_DIR"),
+    *("WANDB_PROJECT", "WANDB_ENTITY", "WANDB_NAME", "WANDB_RUN_GROUP", "WANDB_TAGS", "WANDB_MODE", "WANDB_BASE_URL"),
+    *("WANDB_LOG_MODEL", "WANDB_WATCH", "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID"),
+    *("MLFLOW_TAGS", "MLFLOW_NESTED_RUN", "MLFLOW_FLATTEN_PARAMS", "MLFLOW_MAX_LOG_PARAMS"),
+    *("HF_MLFLOW_LOG_ARTIFACTS",),
+)
+"""What workers are told of this process's environment. Ray shows it in its dashboard and logs: a value that holds a
+secret is left out, and no key, password or token belongs here. The machines of the workers must have those."""
 
 
 def connect(address: str | None) -> None:
@@ -47,8 +56,7 @@ def connect(address: str | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    variables = {name: os.environ[name] for name in JOB_VARIABLES if name in os.environ}
-    variables |= {"TOKENIZERS_PARALLELISM": "false", "NM_DISABLE_ANALYTICS": "True"}
+    variables = job_variables() | {"TOKENIZERS_PARALLELISM": "false", "NM_DISABLE_ANALYTICS": "True"}
     variables = {name: value for name, value in variables.items() if name not in _submitted_variables()}
     address = address or os.environ.get("RAY_ADDRESS")
     local: dict[str, Any] = {} if address else {"include_dashboard": False, "num_cpus": available_cpus()}
@@ -72,6 +80,12 @@ def connect(address: str | None) -> None:
             ) from None
     logging.getLogger("ray").setLevel(logging.ERROR)
     _silence_raylet()
+
+
+def job_variables() -> dict[str, str]:
+    """Those of `JOB_VARIABLES` that are set and hold no secret."""
+    found = {name: os.environ[name] for name in JOB_VARIABLES if name in os.environ}
+    return {name: value for name, value in found.items() if redacted(value) == value}
 
 
 def _submitted_variables() -> frozenset[str]:

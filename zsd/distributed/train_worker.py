@@ -20,6 +20,7 @@ from ray.train.collective import barrier
 from ray.train.huggingface.transformers import RayTrainReportCallback, prepare_trainer
 from ray.util.queue import Queue
 from transformers import TrainingArguments
+from transformers.integrations import TensorBoardCallback, get_reporting_integration_callbacks
 
 from zsd import storage
 from zsd.distributed.cluster import placement_here
@@ -34,6 +35,7 @@ from zsd.students.layers import build_student
 from zsd.students.spec import parse_student
 from zsd.teachers.nli import one_line, teacher_checkpoint
 from zsd.training import default_training_arguments, make_trainer
+from zsd.training_events import keep_events
 from zsd.training_job import (
     TrainTask,
     open_sides,
@@ -107,6 +109,7 @@ class _Round:
             objective=task.objective,
             write=self.write,
         )
+        keep_events(trainer, task.events, self.scratch / "tensorboard")
         trainer.add_callback(RayTrainReportCallback())
         trainer = prepare_trainer(trainer)
         checkpoint = ray.train.get_checkpoint()
@@ -116,6 +119,7 @@ class _Round:
             self.write("distill: going on from the last checkpoint")
             with checkpoint.as_directory() as directory:
                 trainer.train(resume_from_checkpoint=str(Path(directory) / RayTrainReportCallback.CHECKPOINT_NAME))
+        trainer.remove_callback(TensorBoardCallback)  # it would begin another file, which nobody closes
         metrics = trainer.evaluate()
         if self.worker == 0:
             facts = {
@@ -179,6 +183,8 @@ class _Round:
 
 def _training_arguments(scratch: str, chosen: dict[str, Any]) -> TrainingArguments:
     try:
-        return TrainingArguments(output_dir=scratch, **chosen)
+        args = TrainingArguments(output_dir=scratch, **chosen)
+        get_reporting_integration_callbacks(args.report_to)  # refuses what there is none for
+        return args
     except (ValueError, TypeError, ImportError) as error:
         raise ConfigError(f"transformers refuses the training arguments: {one_line(error)}") from None
