@@ -8,6 +8,8 @@ from transformers import TrainerCallback
 
 from tests.unit.test_training import Setup
 from zsd import storage
+from zsd.distributed.train_worker import _training_arguments
+from zsd.errors import ConfigError
 from zsd.training_events import OWN_FOLDER, keep_events
 
 STEPS: dict[str, Any] = {
@@ -68,3 +70,10 @@ def test_nothing_is_written_where_nobody_asked_for_it(tmp_path: Path) -> None:
     before = list(trainer.callback_handler.callbacks)
     keep_events(trainer, str(tmp_path / "tensorboard"), tmp_path / "scratch")
     assert trainer.callback_handler.callbacks == before
+
+
+def test_a_report_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="transformers refuses the training arguments: nowhere is not supported"):
+        _training_arguments(str(tmp_path), {"report_to": "nowhere", "use_cpu": True})
+    args = _training_arguments(str(tmp_path), {"report_to": "tensorboard", "use_cpu": True})
+    assert args.report_to == ["tensorboard"]
