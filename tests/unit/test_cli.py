@@ -108,7 +108,11 @@ def test_help_names_every_flag_and_exits_0(command: str, capsys: pytest.CaptureF
 
 
 def test_help_tells_the_defaults_that_equal_true_and_false(capsys: pytest.CaptureFixture[str]) -> None:
-    for command, shown in (("label", "(default: 1.0)"), ("distill", "training workers (default: 1)")):
+    for command, shown in (
+        ("label", "(default: 1.0)"),
+        ("distill", "labels (default: 0)"),
+        ("ablation", "answers (default: 1)"),
+    ):
         with pytest.raises(SystemExit):
             main([command, "--help"])
         assert shown in " ".join(capsys.readouterr().out.split())

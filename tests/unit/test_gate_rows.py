@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,12 @@ from zsd.nightly_config import NightlyConfig
 def test_a_missing_column_is_told_with_the_flag_that_names_it(tmp_path: Path, option: str, flag: str) -> None:
     file = tmp_path / "rows.csv"
     file.write_text("text,other\nsome text,a\n")
-    options = {"data": (str(file),), "output": str(tmp_path / "out"), "label": ("a", "b"), option: (str(file),)}
+    options: dict[str, Any] = {
+        "data": (str(file),),
+        "output": str(tmp_path / "out"),
+        "label": ("a", "b"),
+        option: (str(file),),
+    }
     with pytest.raises(CorpusError, match=f"name it with {flag}$"):
         reviewed_checksum(NightlyConfig(**options))
 
