@@ -11,7 +11,7 @@ from tests import standin
 from zsd import teacher_plan
 from zsd.attempts import Attempts
 from zsd.distributed import store_job
-from zsd.distributed.cluster import PoolSize
+from zsd.distributed.sizing import PoolSize
 from zsd.engines import registry
 from zsd.engines.base import Placement
 from zsd.shards import UnitRecord

@@ -14,8 +14,8 @@ from tests.unit.store import labelled, record
 from zsd.attempts import Attempts
 from zsd.corpus import Shard
 from zsd.distributed import pool
-from zsd.distributed.cluster import PoolSize
 from zsd.distributed.pool import run_units
+from zsd.distributed.sizing import PoolSize
 from zsd.engines.base import Placement
 from zsd.errors import CorpusError, EngineError, TeacherError
 from zsd.shards import UnitRecord, commit_unit

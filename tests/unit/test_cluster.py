@@ -5,8 +5,9 @@ import json
 import pytest
 import ray
 
-from zsd.distributed import cluster
-from zsd.distributed.cluster import NO_CPU_SECONDS, _submitted_variables, pool_size, train_resources
+from zsd.distributed import cluster, sizing
+from zsd.distributed.cluster import NO_CPU_SECONDS, _submitted_variables
+from zsd.distributed.sizing import pool_size, train_resources
 from zsd.errors import ConfigError
 
 
@@ -44,8 +45,8 @@ def test_training_waits_for_nodes_where_some_may_join(
         events.append(bundles)
         return Places()
 
-    monkeypatch.setattr(cluster, "placement_group", ask)
-    monkeypatch.setattr(cluster, "remove_placement_group", lambda places: events.append("removed"))
+    monkeypatch.setattr(sizing, "placement_group", ask)
+    monkeypatch.setattr(sizing, "remove_placement_group", lambda places: events.append("removed"))
     assert train_resources(2, may_grow=True) == (False, 3)
     assert events == [[{"CPU": 1}] * 2, NO_CPU_SECONDS, NO_CPU_SECONDS, "removed"]
     assert "the cluster has 0 CPUs for 2 training worker(s): waiting for its autoscaler" in capsys.readouterr().err

@@ -16,9 +16,9 @@ from zsd.confidence import confidence
 from zsd.config import LabelConfig, PredictConfig
 from zsd.deferral import NEVER, shortlisted
 from zsd.distributed import store_job
-from zsd.distributed.cluster import PoolSize
 from zsd.distributed.label import label
 from zsd.distributed.predict import predict
+from zsd.distributed.sizing import PoolSize
 from zsd.errors import ConfigError, OutputError
 from zsd.labels import LabelSet
 from zsd.shards import LOGITS, Store, matrix, read_json, write_json

@@ -21,8 +21,8 @@ from zsd.attempts import Attempts
 from zsd.cache import cache_directory
 from zsd.config import EvaluateConfig, PredictConfig
 from zsd.distributed import store_job
-from zsd.distributed.cluster import PoolSize
 from zsd.distributed.predict import predict
+from zsd.distributed.sizing import PoolSize
 from zsd.errors import StoreError, StudentError
 from zsd.evaluate import evaluate
 from zsd.predicting import PredictTask

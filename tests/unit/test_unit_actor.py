@@ -11,7 +11,7 @@ import ray
 from tests.unit.store import record
 from zsd.attempts import Piece
 from zsd.distributed import pool, unit_actor
-from zsd.distributed.cluster import PoolSize
+from zsd.distributed.sizing import PoolSize
 from zsd.distributed.unit_actor import Outcome, UnitActor
 from zsd.engines.base import Placement
 from zsd.errors import EngineError, StoreError, TeacherError

@@ -17,7 +17,7 @@ import ray
 
 from zsd.attempts import Attempts, Piece
 from zsd.console import say
-from zsd.distributed.cluster import PoolSize
+from zsd.distributed.sizing import PoolSize
 from zsd.distributed.unit_actor import Outcome, UnitActor, UnitWorker
 from zsd.engines.base import Placement
 from zsd.errors import EngineError, ZsdError, error_named

@@ -13,8 +13,9 @@ from zsd.compaction import merge, plan_merges
 from zsd.config import CorpusConfig
 from zsd.console import say
 from zsd.corpus import IngestResult, Shard, ingest_local, resolve_sources
-from zsd.distributed.cluster import connect, may_grow, pool_size, run_tasks
+from zsd.distributed.cluster import connect, run_tasks
 from zsd.distributed.pool import run_units
+from zsd.distributed.sizing import may_grow, pool_size
 from zsd.distributed.unit_actor import UnitWorker
 from zsd.engines.base import Placement
 from zsd.engines.choice import choice_lines, read_choices

@@ -20,7 +20,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from zsd import storage
 from zsd.config import DistillConfig
 from zsd.console import duration, say
-from zsd.distributed.cluster import connect, may_grow, own_error, run_tasks, train_resources
+from zsd.distributed.cluster import connect, own_error, run_tasks
+from zsd.distributed.sizing import may_grow, train_resources
 from zsd.distributed.train_worker import WorkerTask, refusal_file, train_loop
 from zsd.errors import ZsdError, error_named
 from zsd.light_training import train_light
