@@ -37,6 +37,7 @@ from zsd.errors import ConfigError
 from zsd.gold import read_gold
 from zsd.heldout import heldout_rows, read_card
 from zsd.labels import LabelSet
+from zsd.options import shared_options
 from zsd.output import claim
 from zsd.shards import MANIFEST, Store, read_json, write_json
 from zsd.students import load_student
@@ -47,7 +48,7 @@ from zsd.training_data import heldout_mask
 SAMPLES = "samples"
 NOT_IDENTITY = frozenset(
     {"data", "output", "labels", "label", "ray_address", "cpu_actors", "gpu_actors", "cpus_per_actor"}
-    | {"num_workers", "min_workers", "max_rejected"}
+    | {"num_workers", "min_workers", "max_rejected", "target_file_rows"}
 )
 """Options that do not make another job of it: the corpus and the class names are compared as what they hold."""
 
@@ -150,7 +151,7 @@ def _sampled(config: AnnotateConfig, plan: Plan, ingest: IngestResult, trained: 
 
 
 def _label_config(config: AnnotateConfig, rows: str, folder: str, before: tuple[str, ...]) -> LabelConfig:
-    asked = {one.name: getattr(config, one.name) for one in fields(LabelConfig)}
+    asked = shared_options(config, LabelConfig)
     return LabelConfig(
         **asked
         | {
@@ -167,14 +168,14 @@ def _label_config(config: AnnotateConfig, rows: str, folder: str, before: tuple[
 
 
 def _distill_config(config: AnnotateConfig, folder: str, plan: Plan) -> DistillConfig:
-    asked = {one.name: getattr(config, one.name) for one in fields(TrainingChoices)}
+    asked = shared_options(config, TrainingChoices)
     return DistillConfig(
         **asked, soft_labels=folder, output=folder, heldout_fraction=plan.heldout, ray_address=config.ray_address
     )
 
 
 def _predict_config(config: AnnotateConfig, folder: str, shortlist: int | None) -> PredictConfig:
-    asked = {one.name: getattr(config, one.name) for one in fields(CorpusConfig)}
+    asked = shared_options(config, CorpusConfig)
     return PredictConfig(
         **asked,
         model=folder,
