@@ -21,7 +21,7 @@ from zsd.errors import ConfigError
 from zsd.gold import GoldRows, read_gold
 from zsd.shards import Store, checksum, read_json
 from zsd.soft_labels import Recipe, fit_recipe
-from zsd.students.folder import CARD, STUDENT
+from zsd.students.folder import CARD, STUDENT, checkpoint_here
 from zsd.students.spec import DEFAULT_CHECKPOINT_STUDENT, DEFAULT_LAYERS_STUDENT, parse_student
 from zsd.teachers.nli import absolute_checkpoint, checkpoint_fingerprint
 from zsd.training import Objective
@@ -76,7 +76,7 @@ def plan_training(config: DistillConfig, arguments: dict[str, Any]) -> TrainingP
     tasks = []
     for number, name in enumerate(_students(config, store)):
         folder, spec = folder_name(name), parse_student(name)
-        start = earlier_student(name)
+        start = earlier_student(checkpoint_here(name))
         remarks += _about_start(name, start, labels["names"])
         frozen = config.freeze_embeddings
         if frozen is None:
@@ -257,5 +257,6 @@ def _rounded(recipe: Recipe) -> dict[str, Any]:
 
 
 def _fingerprint(student: str) -> str | None:
-    """What a checkpoint on this machine holds: one that changes under its name is another job."""
-    return checkpoint_fingerprint(Path(student)) if Path(student).is_dir() else None
+    """What a checkpoint on this machine or in a store holds: one that changes under its name is another job."""
+    here = Path(checkpoint_here(student))
+    return checkpoint_fingerprint(here) if here.is_dir() else None

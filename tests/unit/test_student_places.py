@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from tests import here
 from tests.families import tiny_checkpoint
@@ -29,6 +30,8 @@ from zsd.predicting import PredictTask
 from zsd.shards import UnitRecord, matrix
 from zsd.students import load_student
 from zsd.students.folder import absolute_student, all_students, student_directory, student_uri
+from zsd.students.layers import build_student
+from zsd.students.spec import parse_student
 from zsd.teachers.nli import checkpoint_fingerprint
 
 TEXTS = ["the order is late", "money back", "a question"]
@@ -68,6 +71,18 @@ def test_a_uri_is_the_student_or_the_output_that_holds_it(output: Path, remote: 
     for one in (remote, inside, output.as_uri(), (output / "student").as_uri()):
         np.testing.assert_array_equal(load_student(one).predict(TEXTS), expected_NK)
     assert copies() == 1
+
+
+def test_training_goes_on_from_a_student_of_a_store(output: Path, remote: str) -> None:
+    def started(name: str) -> Any:
+        return build_student(parse_student(name), teacher=None, names=list("abc"), multi_label=False, seed=0)[0]
+
+    expected = started(str(output / "student")).state_dict()
+    found = started(storage.join(remote, "student")).state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    with pytest.raises(StudentError, match="no student here"):
+        started(storage.join(remote, "absent"))
 
 
 def test_a_path_stays_as_it_was_given(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:

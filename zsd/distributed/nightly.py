@@ -135,9 +135,9 @@ class _Run:
         config = self.config
         asked = shared_options(config, TrainingChoices)
         if plan["start"] is not None:
-            start = local_student(self.registry.student(plan["start"]))
-            if student_kind(start) == "encoder":  # the other kinds are fitted afresh in seconds
-                asked["student"] = str(start)
+            start = self.registry.student(plan["start"])
+            if student_kind(local_student(start)) == "encoder":  # the other kinds are fitted afresh in seconds
+                asked["student"] = start
         return DistillConfig(
             soft_labels=self.night.folder,
             output=self.night.folder,

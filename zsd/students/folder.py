@@ -107,6 +107,16 @@ def local_student(uri: str) -> Path:
     return copy
 
 
+def checkpoint_here(name: str) -> str:
+    """A checkpoint as transformers takes it: of a URI the directory on this machine, any other name as it is.
+
+    Raises:
+        StudentError: nothing lies at the URI.
+        StoreError: the object store does not answer.
+    """
+    return str(student_directory(name)) if "://" in name else name
+
+
 def student_kind(directory: str | Path) -> str:
     """``encoder``, ``static`` or ``linear``; what is no directory of a student is taken for an encoder.
 

@@ -20,6 +20,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from zsd.errors import StudentError
 from zsd.quiet import quiet_transformers
 from zsd.students.checkpoint import from_pretrained, load_tokenizer
+from zsd.students.folder import checkpoint_here
 from zsd.students.spec import StudentSpec
 from zsd.teachers.nli import model_max_length
 
@@ -53,7 +54,7 @@ def build_student(
     with quiet_transformers(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if spec.checkpoint is not None:
-            source = spec.checkpoint
+            source = checkpoint_here(spec.checkpoint)
             model = _from_checkpoint(source, head, names)
         elif teacher is not None:
             source = str(teacher)
