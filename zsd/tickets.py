@@ -106,4 +106,10 @@ def _is_gone(process: str) -> bool:
     where, _, pid = process.rpartition(" ")
     if here is None or here.rpartition(" ")[0] != where:
         return False
-    return not Path(f"/proc/{pid}").exists()
+    try:
+        os.kill(int(pid), 0)  # sends nothing; /proc may hide what other users run
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass  # it is another user's, and there
+    return False

@@ -14,7 +14,7 @@ from tests.s3_server import Server
 from zsd import storage
 from zsd.errors import LockError
 from zsd.run_lock import KEPT_TICKETS, hold
-from zsd.tickets import HELD, RELEASED, read_tickets
+from zsd.tickets import HELD, RELEASED, read_tickets, this_process
 
 
 @pytest.fixture(params=["disk", "store"])
@@ -119,6 +119,21 @@ def test_a_run_that_was_killed_on_this_machine_is_taken_over_at_once(
     with hold(folder, job="next", expiry=60) as lock:
         assert lock.token == 2
     assert "killed on" in capsys.readouterr().err
+
+
+def test_another_users_run_holds_the_lock_though_proc_may_hide_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def signal(pid: int, number: int) -> None:
+        raise PermissionError(f"{pid} is another user's")
+
+    folder = str(tmp_path / "lock")
+    with hold(folder, job="another user's night", expiry=60):
+        hidden = 1 << 30  # no process has this number
+        edit(folder, 1, process=str(this_process()).rpartition(" ")[0] + f" {hidden}")
+        monkeypatch.setattr("zsd.tickets.os.kill", signal)
+        with pytest.raises(LockError, match="another user's night on"), hold(folder, job="next", expiry=60):
+            pass
 
 
 def test_a_ticket_that_was_created_and_not_written_counts_until_it_expires(tmp_path: Path) -> None:
