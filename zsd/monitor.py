@@ -14,6 +14,7 @@ from zsd import storage
 from zsd.console import Progress, duration
 from zsd.errors import InputError
 from zsd.shards import UnitRecord, read_json, write_json
+from zsd.tickets import is_gone, this_process
 
 STATUS = "status.json"
 BEAT_SECONDS = 10.0
@@ -77,6 +78,7 @@ class Monitor:
             "updated": round(self.written, 3),
             "host": socket.gethostname(),
             "pid": os.getpid(),
+            "process": this_process(),
             "rows": progress.done,
             "total": progress.total,
             "rejected": self.rejected,
@@ -110,6 +112,8 @@ class Monitor:
 def job_status(uri: str, *, now: float | None = None) -> dict[str, Any]:
     """The last status of the job in a directory; ``state`` becomes ``dead`` where a running one has fallen silent.
 
+    A process of this machine that has ended is dead at once, also one that was merging: merging says nothing meanwhile.
+
     Raises:
         InputError: no store job has run there.
         StoreError: the file is damaged.
@@ -119,7 +123,9 @@ def job_status(uri: str, *, now: float | None = None) -> dict[str, Any]:
         raise InputError(f"{uri}: no zsd label or zsd predict has run here: give the --output directory of one")
     status = read_json(file)
     status["silent_seconds"] = round((time.time() if now is None else now) - status["updated"], 1)
-    if status["state"] == "running" and status["silent_seconds"] > SILENCE_SECONDS:
+    process = status.get("process")
+    ended = status["state"] in ("running", "merging") and process is not None and is_gone(process)
+    if ended or (status["state"] == "running" and status["silent_seconds"] > SILENCE_SECONDS):
         status["state"] = "dead"
     return status
 
@@ -129,7 +135,7 @@ def status_text(status: dict[str, Any]) -> str:
     share = 100 * status["rows"] / max(1, status["total"])
     state = {
         "running": "running",
-        "merging": "all rows are done, their files are being merged",
+        "merging": f"all rows are done, their files are being merged, for {duration(status['silent_seconds'])} now",
         "finished": "finished",
         "failed": f"failed: {status['error']}",
         "dead": f"no sign of life for {duration(status['silent_seconds'])} (process {status['pid']} on "

@@ -29,7 +29,7 @@ class Ticket:
         written: when it was last written, seconds by the storage's clock.
         expiry: seconds without a write after which it is dead.
         who: what it is for, and which process of which machine holds it.
-        process: machine and process as `_process` names them; None where that cannot be told.
+        process: machine and process as `this_process` names them; None where that cannot be told.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Ticket:
 
     def alive(self, now: float) -> bool:
         """Whether its run may still be going."""
-        gone = self.process is not None and _is_gone(self.process)
+        gone = self.process is not None and is_gone(self.process)
         return self.state != RELEASED and now - self.written <= self.expiry + RESOLUTION and not gone
 
 
@@ -100,7 +100,7 @@ def this_process() -> str | None:
     return f"{boot} {space} {os.getpid()}"
 
 
-def _is_gone(process: str) -> bool:
+def is_gone(process: str) -> bool:
     """Whether a process of this machine has ended; False for one that cannot be seen from here."""
     here = this_process()
     where, _, pid = process.rpartition(" ")

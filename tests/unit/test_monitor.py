@@ -1,4 +1,5 @@
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from tests.unit.store import UNITS, record
 from zsd.cli import main
 from zsd.errors import InputError
 from zsd.monitor import BEAT_SECONDS, SILENCE_SECONDS, STATUS, Monitor, job_status, status_text
+from zsd.tickets import this_process
 
 
 class Clock:
@@ -45,6 +47,21 @@ def test_a_job_that_has_fallen_silent_is_dead_and_a_finished_one_is_not(tmp_path
     assert "no sign of life for 2m00s" in status_text(dead)
     monitor.end("finished")
     assert job_status(str(tmp_path), now=clock.now + 1e6)["state"] == "finished"
+
+
+@pytest.mark.parametrize("state", ["running", "merging"])
+def test_a_job_whose_process_has_ended_is_dead_at_once(tmp_path: Path, state: str) -> None:
+    clock = Clock()
+    Monitor(str(tmp_path), "label", total=8, done=8, clock=clock).end(state)
+    assert job_status(str(tmp_path), now=clock.now + 1)["state"] == state
+    written = json.loads((tmp_path / STATUS).read_text())
+    with subprocess.Popen(["true"]) as ended:
+        ended.wait()
+    process = str(this_process()).rpartition(" ")[0] + f" {ended.pid}"
+    (tmp_path / STATUS).write_text(json.dumps(written | {"process": process}))
+    dead = job_status(str(tmp_path), now=clock.now + 1)
+    assert dead["state"] == "dead"
+    assert "run the same command again" in status_text(dead)
 
 
 def test_the_command_line_shows_a_failure_and_its_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
