@@ -19,7 +19,7 @@ FIELDS = """
 Metadata: name string, generateName string, namespace string, labels map, annotations map
 RayJob: apiVersion! ray.io/v1, kind! RayJob, metadata! Metadata, spec! RayJobSpec
 RayCronJob: apiVersion! ray.io/v1, kind! RayCronJob, metadata! Metadata, spec! RayCronJobSpec
-RayCronJobSpec: jobTemplate! RayJobSpec, schedule! string, timeZone string, suspend boolean
+RayCronJobSpec: jobTemplate! RayJobSpec, schedule! string, suspend boolean
 RayJobSpec: entrypoint string, runtimeEnvYAML string, jobId string, metadata map, rayClusterSpec RayClusterSpec,
  clusterSelector map, submissionMode K8sJobMode|HTTPMode|InteractiveMode|SidecarMode, suspend boolean,
  submitterPodTemplate PodTemplate, submitterConfig SubmitterConfig, entrypointNumCpus number, entrypointNumGpus number,
