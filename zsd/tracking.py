@@ -5,6 +5,7 @@ The library is optional (``pip install '.[tracking]'``): it is imported here onl
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tempfile
@@ -18,10 +19,14 @@ import zsd
 from zsd import storage
 from zsd.errors import ConfigError, StoreError
 from zsd.night import Night
+from zsd.shards import checksum
 from zsd.students.folder import STUDENT, local_student
 
 EXPERIMENT = "zsd-nightly"
 SQLITE = "sqlite:///"
+NIGHT_TAG = "zsd_night"
+"""Tag that tells a night from one of the same name elsewhere: several projects may share a tracking server."""
+
 ARTEFACTS = ("gate.json", "drift.json", "drift.html", "profile.json")
 NAME = re.compile(r"[^A-Za-z0-9_\-. /]")
 """What MLflow does not take in the name of a figure."""
@@ -59,10 +64,13 @@ def log_night(uri: str, result: dict[str, Any], night: Night) -> None:
         if mlflow.get_experiment_by_name(EXPERIMENT) is None:
             mlflow.create_experiment(EXPERIMENT, artifact_location=_artefact_folder(uri))
         mlflow.set_experiment(EXPERIMENT)
-        earlier = mlflow.search_runs(filter_string=f"run_name = '{night.name}'", output_format="list", max_results=1)
+        key = checksum(json.dumps([night.folder, night.identity], sort_keys=True).encode())
+        same = f"run_name = '{night.name}' and tags.{NIGHT_TAG} = '{key}'"
+        earlier = mlflow.search_runs(filter_string=same, output_format="list", max_results=1)
         with mlflow.start_run(run_id=earlier[0].info.run_id if earlier else None, run_name=night.name):
             mlflow.log_params({name: _shortened(value) for name, value in _flat(night.recipe)})
-            mlflow.set_tags({name: result[name] or "" for name in ("decision", "version", "reason")})
+            told = {name: result[name] or "" for name in ("decision", "version", "reason")}
+            mlflow.set_tags(told | {NIGHT_TAG: key})
             mlflow.log_metrics(dict(figures(result)))
             with tempfile.TemporaryDirectory(prefix="zsd-mlflow-") as scratch:
                 for name in ARTEFACTS:

@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,3 +78,15 @@ def test_a_night_is_one_run_with_figures_reports_and_the_model(night: Night, tmp
 def test_a_server_that_is_not_there_is_one_line() -> None:
     with pytest.raises(ConfigError, match="--mlflow nonsense://x: cannot be reached"):
         check_tracking("nonsense://x")
+
+
+def test_nights_of_one_name_in_two_projects_are_two_runs(night: Night, tmp_path: Path) -> None:
+    import mlflow
+
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    refused = RESULT | {"decision": "refused", "version": None, "reason": "worse"}
+    log_night(uri, refused, night)
+    log_night(uri, refused, replace(night, folder=str(tmp_path / "elsewhere"), recipe={"seed": 2}))
+    runs = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    assert {run.info.run_name for run in runs} == {"monday"}
+    assert sorted(run.data.params["seed"] for run in runs) == ["1", "2"]
