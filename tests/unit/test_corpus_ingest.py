@@ -304,8 +304,8 @@ def test_a_store_holds_the_same_corpus_as_a_disk(tmp_path: Path) -> None:
     [
         (b"", r"a\.jsonl: holds no row"),
         (
-            b'{"body": "x"}\n{"body": "y"}\n{\n',
-            r"none of the 3 rows .* \(2 rows\) because: no key 'text': .*--text-column",
+            b'{\n{"body": "x", "n": 1}\n{"body": "y"}\n',
+            r"none of the 3 rows .* \(2 rows\) because: no key 'text' \(it has: body, n\): .*--text-column",
         ),
     ],
 )

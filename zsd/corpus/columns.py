@@ -25,5 +25,11 @@ def _check_one(name: str, columns: Sequence[str], column: str, role: str, flag: 
     if count > 1:
         raise CorpusError(f"{name}: {count} columns are named {column!r}: rename all but one of them")
     if count == 0:
-        shown = ", ".join(columns[:_SHOWN]) + (f" and {len(columns) - _SHOWN} more" if len(columns) > _SHOWN else "")
+        shown = columns_there_are(columns)
         raise CorpusError(f"{name}: no column {column!r} (it has: {shown}): name the {role} column with {flag}")
+
+
+def columns_there_are(columns: Sequence[str]) -> str:
+    """The names, the first ones of very many, for an error."""
+    more = f" and {len(columns) - _SHOWN} more" if len(columns) > _SHOWN else ""
+    return ", ".join(columns[:_SHOWN]) + more

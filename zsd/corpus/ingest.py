@@ -21,10 +21,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from zsd import storage
+from zsd.corpus.columns import columns_there_are
 from zsd.corpus.conflicts import write_id_conflicts
 from zsd.corpus.folder import IngestFolder
 from zsd.corpus.normalize import NORMALIZATION
 from zsd.corpus.progress import watched
+from zsd.corpus.read_text import NO_KEY
+from zsd.corpus.readers import jsonl_keys
 from zsd.corpus.record import IngestResult, Inputs
 from zsd.corpus.reduce import ID_IN_USE, ReduceResult, chunked, reduce_partition
 from zsd.corpus.sources import resolve_sources
@@ -168,17 +171,20 @@ def _result(
     if result.rows != result.kept + result.rejected + result.duplicates:
         raise AssertionError(f"rows are lost: {result}")
     if result.kept == 0:
-        raise CorpusError(_nothing_usable(result))
+        raise CorpusError(_nothing_usable(result, spills))
     return result
 
 
-def _nothing_usable(result: IngestResult) -> str:
+def _nothing_usable(result: IngestResult, spills: Sequence[SpillResult]) -> str:
     first, *others = result.inputs.sources
     named = first.uri + (f" and {len(others)} more" if others else "")
     if not result.rows:
         return f"{named}: holds no row: give a file with at least one text"
     reason, count = next(iter(result.rejected_by_reason.items()))
     told = f"none of the {result.rows} rows can be used, most often ({count} rows) because: {reason}"
+    if reason.startswith(NO_KEY):
+        where = next(spilled.source_index for spilled in spills if reason in spilled.rejected)
+        told += f" (it has: {columns_there_are(jsonl_keys(result.inputs.sources[where]))})"
     return f"{named}: {told}: check the file and --text-column"
 
 

@@ -16,6 +16,9 @@ from zsd.corpus.lines import LINE_TOO_LONG, overlong, read_lines
 from zsd.corpus.rows import INVALID_UTF8, RawBatch, Refusal, prefix_of
 from zsd.errors import CorpusError
 
+NO_KEY = "no key"
+"""What the reason begins with where an object has no text or no id."""
+
 TOGETHER = 64
 """Lines of JSON that are parsed in one call, where all of them are good."""
 
@@ -100,6 +103,19 @@ def _parse_each(
     return texts, ids
 
 
+def keys_there_are(stream: pa.NativeFile, name: str) -> list[str]:
+    """The keys of the first JSON object among the first lines; none where there is none."""
+    lines = next(read_lines(stream, name), pa.array([], pa.large_binary()))[:TOGETHER]
+    for line in lines.to_pylist():
+        try:
+            row = json.loads(line.decode())
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(row, dict):
+            return list(row)
+    return []
+
+
 def _batches(stream: pa.NativeFile, name: str, batch_rows: int) -> Iterator[pa.Array]:
     for block in read_lines(stream, name):
         for start in range(0, len(block), batch_rows):
@@ -132,7 +148,7 @@ def _parse(line: bytes, text_column: str, id_column: str | None) -> tuple[str, s
     if not isinstance(row, dict):
         return Refusal(f"not a JSON object: {_kind(row)}", prefix_of(line))
     if text_column not in row:
-        return Refusal(f"no key {text_column!r}", prefix_of(line))
+        return Refusal(f"{NO_KEY} {text_column!r}", prefix_of(line))
     text = row[text_column]
     if text is None:
         return Refusal("null", "")
@@ -148,7 +164,7 @@ def _parse(line: bytes, text_column: str, id_column: str | None) -> tuple[str, s
 def _with_id(text: str, row: dict[str, Any], id_column: str) -> tuple[str, str] | Refusal:
     value = row.get(id_column)
     if value is None:
-        return Refusal("null id" if id_column in row else f"no key {id_column!r}", prefix_of(text))
+        return Refusal("null id" if id_column in row else f"{NO_KEY} {id_column!r}", prefix_of(text))
     if isinstance(value, bool) or not isinstance(value, str | int):
         return Refusal(f"id is not text or an integer: {_kind(value)}", prefix_of(text))
     if isinstance(value, str) and _has_surrogate(value):

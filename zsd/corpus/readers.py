@@ -9,7 +9,7 @@ import pyarrow as pa
 from zsd import storage
 from zsd.corpus.read_csv import read_csv
 from zsd.corpus.read_tables import read_parquet, read_saved_dataset
-from zsd.corpus.read_text import read_jsonl, read_txt
+from zsd.corpus.read_text import keys_there_are, read_jsonl, read_txt
 from zsd.corpus.rows import RawBatch, RowBatch, screen
 from zsd.corpus.sources import DATASETS, Source
 from zsd.errors import CorpusError
@@ -49,6 +49,13 @@ def read_rows(
     except (OSError, pa.ArrowException) as error:
         told = storage.first_line(error)
         raise CorpusError(f"{source.uri}: cannot be read as {source.format}: {told}: check or replace it") from error
+
+
+def jsonl_keys(source: Source) -> list[str]:
+    """The keys of the first object of a jsonl file, for an error; none where there is none."""
+    place = storage.resolve(source.uri)
+    with place.fs.open_input_stream(place.path, compression=source.compression, buffer_size=2**20) as stream:
+        return keys_there_are(stream, source.uri)
 
 
 def _read_raw(source: Source, text_column: str, id_column: str | None, batch_rows: int) -> Iterator[RawBatch]:
