@@ -5,6 +5,8 @@ Legend: N rows, K labels.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from zsd import storage
 from zsd.benchmark.quality import side
 from zsd.confidence import DECISION, FloatArray, confidence, differs
 from zsd.config import EvaluateConfig
+from zsd.console import Progress
 from zsd.errors import ConfigError
 from zsd.evaluation import agreement, calibration, classification_metrics, kl_divergence
 from zsd.gold import GoldRows, read_gold
@@ -23,9 +26,12 @@ from zsd.report.evaluation import write_evaluation
 from zsd.selective import risk_coverage
 from zsd.shards import Store
 from zsd.students import load_student
-from zsd.students.base import Answer, Student
+from zsd.students.base import Student
 from zsd.students.folder import local_student, student_uri
 from zsd.thresholds import choose_thresholds
+
+CHUNK_ROWS = 2048
+"""Rows between two looks at the clock."""
 
 TUNED = ("micro_f1", "macro_f1", "subset_accuracy", "per_class")
 """Figures that depend on the thresholds."""
@@ -56,16 +62,18 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     if config.soft_labels is not None:
         card = read_card(directory)
         heldout = heldout_rows(Store(config.soft_labels), card)
-        answer = student.answer(heldout.texts)
-        result["heldout"] = against_teacher(answer, heldout.probs, temperature=card["temperature"])
+        logits_NK = _logits(student, heldout.texts)
+        result["heldout"] = against_teacher(
+            logits_NK, heldout.probs, multi_label=student.multi_label, temperature=card["temperature"]
+        )
         if student.multi_label:
-            thresholds_K = choose_thresholds(heldout.probs >= DECISION, answer.probs)
+            thresholds_K = choose_thresholds(heldout.probs >= DECISION, probabilities(logits_NK, multi_label=True))
             result["thresholds"] = dict(zip(student.names, map(float, thresholds_K), strict=True))
     page: dict[str, Any] = {}
     if config.data:
         rows = _gold(config, student)
         assert rows.gold is not None, "read_gold raises without a label column"
-        probs_NK = student.predict(rows.texts)
+        probs_NK = probabilities(_logits(student, rows.texts), multi_label=student.multi_label)
         result |= classification_metrics(rows.gold, probs_NK, student.names)
         page = side(probs_NK, rows.gold, student.names, multi_label=student.multi_label)
         if thresholds_K is not None:
@@ -75,12 +83,26 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     return result
 
 
-def against_teacher(answer: Answer, teacher_NK: FloatArray, *, temperature: float) -> dict[str, Any]:
+def _logits(student: Student, texts: Sequence[str]) -> FloatArray:
+    """[N, K] `Student.logits`, with a line now and then that says how far they are."""
+    progress = Progress("evaluate", total=len(texts))
+    parts = []
+    for start in range(0, len(texts), CHUNK_ROWS):
+        began = time.time()
+        parts.append(student.logits(texts[start : start + CHUNK_ROWS]))
+        progress.add(len(parts[-1]), started=began)
+    return np.concatenate(parts)
+
+
+def against_teacher(
+    logits_NK: FloatArray, teacher_NK: FloatArray, *, multi_label: bool, temperature: float
+) -> dict[str, Any]:
     """How a student compares with its teacher on the same rows, none of which it was trained on.
 
     Args:
-        answer: the student's.
+        logits_NK: the student's.
         teacher_NK: the teacher's probabilities, softened by the temperature.
+        multi_label: whether the labels are independent of each other.
         temperature: by which the student's logits are softened too before the two distributions are compared.
 
     Returns:
@@ -88,8 +110,8 @@ def against_teacher(answer: Answer, teacher_NK: FloatArray, *, temperature: floa
         rows whose answer is the same as a whole, ``risk_coverage`` and calibration, in which a row is right where its
         answer is the teacher's.
     """
-    student_NK, multi_label = answer.probs, answer.multi_label
-    softened_NK = probabilities(answer.logits / np.float32(temperature), multi_label=multi_label)
+    student_NK = probabilities(logits_NK, multi_label=multi_label)
+    softened_NK = probabilities(logits_NK / np.float32(temperature), multi_label=multi_label)
     same_N = ~differs(student_NK, teacher_NK, multi_label=multi_label)
     sure_N = confidence(student_NK, multi_label=multi_label)
     return {

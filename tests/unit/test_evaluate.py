@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.unit import store
+from zsd import evaluate as evaluate_module
 from zsd.assets import bundled_teacher_path
 from zsd.confidence import differs
 from zsd.config import EvaluateConfig
@@ -43,6 +44,19 @@ def test_the_figures_are_those_of_the_predictions(gold: Path) -> None:
     table = evaluation_table(result)
     assert f"{result['accuracy']:.4f}" in table
     assert all(name in table for name in result["labels"])
+
+
+def test_rows_are_answered_some_at_a_time_with_a_line_that_tells(
+    gold: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = EvaluateConfig(model=str(bundled_teacher_path()), data=(str(gold),))
+    at_once = evaluate(config)
+    monkeypatch.setattr(evaluate_module, "CHUNK_ROWS", 2)
+    capsys.readouterr()
+    in_parts = evaluate(config)
+    assert in_parts["confusion"] == at_once["confusion"]
+    assert in_parts["expected_calibration_error"] == pytest.approx(at_once["expected_calibration_error"], abs=1e-5)
+    assert capsys.readouterr().err.startswith("zsd: evaluate: 3 of 3 rows (100%), ")
 
 
 def test_the_table_of_a_multi_label_student_tells_what_is_unknown() -> None:
