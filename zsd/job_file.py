@@ -3,8 +3,7 @@
 ::
 
     output = "out"      where label, distill and benchmark write, and find what the one before has written
-    [label]             the fields of the job's configuration; so too [distill], [evaluate], [predict], [benchmark],
-                        [compile]
+    [label]             the fields of the job's configuration; so too [distill], [nightly] and each other of `TABLES`
     [training]          any field of transformers TrainingArguments
 
 A flag given on the command line wins. An unknown table or key is an error that names the nearest valid one.

@@ -33,7 +33,7 @@ def claim(output: str, job: str, identity: dict[str, Any]) -> None:
 
     Args:
         output: the output directory; made if need be.
-        job: ``label``, ``distill``, ``predict`` or ``benchmark``.
+        job: one of `WORK`.
         identity: what makes two runs the same job; JSON values.
 
     Raises:
