@@ -75,6 +75,11 @@ class Night:
             recipe=json.loads(json.dumps(recipe)),
         )
 
+    @property
+    def key(self) -> str:
+        """Tells it from a night of the same name elsewhere, or of other inputs after its folder is gone."""
+        return checksum(json.dumps([self.folder, self.identity], sort_keys=True).encode())
+
     def result(self) -> dict[str, Any] | None:
         """What came of it; None while it is not finished.
 

@@ -119,7 +119,11 @@ class Registry:
         if pointer is not None:
             self._link(pointer.version)
 
-    def publish(self, student: str, night: str, documents: Mapping[str, dict[str, Any]]) -> str:
+    def made_by(self, version: str, key: str) -> bool:
+        """Whether this very night made a version, see `zsd.night.Night.key`."""
+        return self.document(version, "version").get("key") == key
+
+    def publish(self, student: str, night: str, documents: Mapping[str, dict[str, Any]], *, key: str) -> str:
         """Copy a student into the registry as a new version, which is not in production yet; returns its name.
 
         A version that an earlier attempt at the same night finished is taken as it is.
@@ -128,9 +132,10 @@ class Registry:
             student: folder with the student.
             night: the run that made it.
             documents: what is known about it, by name.
+            key: tells that run from others of its name.
         """
         for name in self.versions():
-            if self.document(name, "version")["night"] == night:
+            if self.made_by(name, key):
                 return name
         name = f"{self._next_number():04d}-{night}"
         source, target = storage.resolve(student), storage.resolve(self.student(name))
@@ -139,7 +144,7 @@ class Registry:
         pafs.copy_files(source.path, target.path, source_filesystem=source.fs, destination_filesystem=target.fs)
         for title, document in documents.items():
             write_json(self._path(name, f"{title}.json"), document)
-        write_json(self._path(name, VERSION_FILE), {"version": name, "night": night, "published": _now()})
+        write_json(self._path(name, VERSION_FILE), {"version": name, "night": night, "key": key, "published": _now()})
         return name
 
     def promote(self, version: str, lock: RunLock) -> Pointer:

@@ -5,7 +5,6 @@ The library is optional (``pip install '.[tracking]'``): it is imported here onl
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import tempfile
@@ -19,7 +18,6 @@ import zsd
 from zsd import storage
 from zsd.errors import ConfigError, StoreError
 from zsd.night import Night
-from zsd.shards import checksum
 from zsd.students.folder import STUDENT, local_student
 
 EXPERIMENT = "zsd-nightly"
@@ -64,13 +62,12 @@ def log_night(uri: str, result: dict[str, Any], night: Night) -> None:
         if mlflow.get_experiment_by_name(EXPERIMENT) is None:
             mlflow.create_experiment(EXPERIMENT, artifact_location=_artefact_folder(uri))
         mlflow.set_experiment(EXPERIMENT)
-        key = checksum(json.dumps([night.folder, night.identity], sort_keys=True).encode())
-        same = f"run_name = '{night.name}' and tags.{NIGHT_TAG} = '{key}'"
+        same = f"run_name = '{night.name}' and tags.{NIGHT_TAG} = '{night.key}'"
         earlier = mlflow.search_runs(filter_string=same, output_format="list", max_results=1)
         with mlflow.start_run(run_id=earlier[0].info.run_id if earlier else None, run_name=night.name):
             mlflow.log_params({name: _shortened(value) for name, value in _flat(night.recipe)})
             told = {name: result[name] or "" for name in ("decision", "version", "reason")}
-            mlflow.set_tags(told | {NIGHT_TAG: key})
+            mlflow.set_tags(told | {NIGHT_TAG: night.key})
             mlflow.log_metrics(dict(figures(result)))
             with tempfile.TemporaryDirectory(prefix="zsd-mlflow-") as scratch:
                 for name in ARTEFACTS:

@@ -62,7 +62,7 @@ def test_what_a_night_builds_on_is_decided_once(corpus: Path, tmp_path: Path) ->
         student = tmp_path / "student"
         student.mkdir()
         made = {"provenance": {"student_asked": None, "store": one.folder}}
-        registry.promote(registry.publish(str(student), "one", made), lock)
+        registry.promote(registry.publish(str(student), "one", made, key="one"), lock)
     plan = two.begin(second, registry)
     assert plan == {"number": 2, "reuse": [one.folder, "given"], "start": "0001-one"}
     _finish(two)

@@ -206,3 +206,17 @@ def test_old_nights_and_versions_go_but_never_those_in_use(stand: Stand) -> None
     assert stand.registry.versions() == ["0003-three", "0004-four"]
     assert sorted(one.name for one in (stand.folder / "nights").iterdir()) == ["four", "three"]
     assert stand.events().count("removed") == 2
+
+
+def test_a_name_that_comes_again_when_its_night_is_forgotten_is_another_night(stand: Stand) -> None:
+    for number, night in enumerate(("monday", "tuesday", "wednesday")):
+        stand.run(night, f"abcdefg{'ijk'[number]}", keep=3)
+    stand.accuracy = 0.5
+    for number, night in enumerate(("thursday", "friday", "saturday")):
+        assert stand.run(night, f"abcdefg{'lmn'[number]}", keep=3)["decision"] == "refused"
+    assert not (stand.folder / "nights" / "monday").exists()
+    stand.accuracy = 0.9
+    result = stand.run("monday", "abcdefgo", keep=3)
+    assert (result["version"], result["metrics"]["production"]["accuracy"]) == ("0004-monday", 0.8)
+    assert (Path(stand.registry.student("0004-monday")) / "accuracy").read_text() == "0.9", "an old student"
+    assert stand.events().count("promoted") == 4

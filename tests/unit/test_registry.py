@@ -32,7 +32,7 @@ def promote(registry: Registry, student: str, *nights: str) -> list[str]:
     for night in nights:
         with hold(registry.lock_folder, job=night, expiry=60) as lock:
             versions.append(
-                registry.publish(student, night, {"metrics": {"score": 0.5}, "provenance": {"night": night}})
+                registry.publish(student, night, {"metrics": {"score": 0.5}, "provenance": {"night": night}}, key=night)
             )
             registry.promote(versions[-1], lock)
             registry.record("promoted", night=night, version=versions[-1], metrics={"score": 0.5})
@@ -59,13 +59,13 @@ def test_a_version_is_the_student_and_what_is_known_of_it(registry: Registry, st
         *("config.json", "model.safetensors", "zsd.json", "deeper/file")
     }
     assert registry.document(version, "metrics") == {"score": 0.5}
-    assert registry.publish(student, "monday", {}) == version, "a night is published once"
+    assert registry.publish(student, "monday", {}, key="monday") == version, "a night is published once"
     assert registry.versions() == [version]
 
 
 def test_what_is_published_is_not_in_production_until_it_is_promoted(registry: Registry, student: str) -> None:
     promote(registry, student, "monday")
-    version = registry.publish(student, "tuesday", {})
+    version = registry.publish(student, "tuesday", {}, key="tuesday")
     assert current(registry) == "0001-monday"
     with hold(registry.lock_folder, job="tuesday", expiry=60) as lock:
         registry.promote(version, lock)
@@ -157,7 +157,7 @@ def test_a_rollback_tells_what_was_in_production_when_it_got_the_lock(
 
 def test_a_run_that_was_overtaken_promotes_nothing(registry: Registry, student: str) -> None:
     promote(registry, student, "a")
-    late = registry.publish(student, "late", {})
+    late = registry.publish(student, "late", {}, key="late")
     with hold(registry.lock_folder, job="late", expiry=60) as lock:
         ticket = Path(registry.lock_folder) / f"{lock.token:08d}.json"
         ticket.write_text(json.dumps(json.loads(ticket.read_text()) | {"expiry": -2.0}))

@@ -124,7 +124,7 @@ class _Run:
         if pointer is None:
             return None
         there = [one for one in (pointer.version, *pointer.before) if one in self.registry.versions()]
-        others = [one for one in there if self.registry.document(one, "version")["night"] != self.night.name]
+        others = [one for one in there if not self.registry.made_by(one, self.night.key)]
         return others[0] if others else None
 
     def _labelling(self, plan: dict[str, Any]) -> LabelConfig:
@@ -204,8 +204,7 @@ class _Run:
         told["expected_calibration_error"] = metrics["candidate"]["expected_calibration_error"]
         told |= {"rows": result["label"]["rows"], "new_rows": result["label"]["new_rows"]}
         if not verdict.passed:
-            if not self._recorded(REFUSED):
-                registry.record(REFUSED, night=night.name, version=None, metrics=told, reason=verdict.reason)
+            self._record(REFUSED, version=None, metrics=told, reason=verdict.reason)
             say(f"night {night.name}: refused, {production or 'nothing'} stays in production: {verdict.reason}")
             return {"decision": REFUSED, "version": None, "production": production}
         provenance = {
@@ -220,18 +219,17 @@ class _Run:
             "reviewed": reviewed_checksum(self.config),
         }
         documents = {"metrics": metrics, "provenance": provenance, "profile": profile, "gate": verdict.to_dict()}
-        version = registry.publish(night.path(STUDENT), night.name, documents)
+        version = registry.publish(night.path(STUDENT), night.name, documents, key=night.key)
         registry.promote(version, self.lock)
-        if not self._recorded(PROMOTED):
-            registry.record(PROMOTED, night=night.name, version=version, was=production, metrics=told)
+        self._record(PROMOTED, version=version, was=production, metrics=told)
         say(f"night {night.name}: {version} is in production: {registry.student(version)}")
         return {"decision": PROMOTED, "version": version, "production": version}
 
-    def _recorded(self, event: str) -> bool:
-        """Whether an earlier attempt at this night got as far as the changelog."""
-        return any(
-            line["event"] == event and line.get("night") == self.night.name for line in self.registry.changelog()
-        )
+    def _record(self, event: str, **facts: Any) -> None:
+        """Write it into the changelog, unless an earlier attempt at this night did."""
+        line = {"event": event, "night": self.night.name, **facts}
+        if not any(line.items() <= earlier.items() for earlier in self.registry.changelog()):
+            self.registry.record(**line)
 
     def _end(self, result: dict[str, Any]) -> dict[str, Any]:
         """Log, tidy up, and say that the night is finished."""
