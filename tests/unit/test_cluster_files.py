@@ -12,6 +12,8 @@ import jsonschema
 import pytest
 import ray
 import yaml
+from botocore.session import get_session
+from botocore.validate import ParamValidator
 from ray.runtime_env import RuntimeEnv
 from ray.scripts.scripts import cli as ray_cli
 
@@ -55,6 +57,17 @@ def test_a_launcher_file_is_valid_for_ray(file: Path) -> None:
     for key in ("head_start_ray_commands", "worker_start_ray_commands"):
         for command in cluster[key]:
             check(command.split())
+
+
+def test_a_node_of_aws_is_one_that_ec2_takes() -> None:
+    shape = get_session().get_service_model("ec2").operation_model("RunInstances").input_shape
+    (cluster,) = documents(CLUSTER / "aws.yaml")
+    added = {"MinCount": 1, "MaxCount": 1}  # by Ray
+    for name, node in cluster["available_node_types"].items():
+        report = ParamValidator().validate({**node["node_config"], **added}, shape)
+        assert not report.has_errors(), f"{name}: {report.generate_report()}"
+    renamed = ParamValidator().validate({"InstanceTyp": "m7i.xlarge", **added}, shape)
+    assert "InstanceTyp" in renamed.generate_report()
 
 
 @pytest.mark.parametrize("file", KUBERNETES, ids=relative)
@@ -211,6 +224,7 @@ def test_the_image_is_not_root_and_has_the_versions_that_were_tested() -> None:
         assert all((ROOT / name).exists() for name in names.split()), names
     assert "--constraint" in text
     extras = set(re.findall(r"/opt/zsd\[([\w,]+)\]", text)[0].split(","))
+    assert "tracking" in extras, "a night with --mlflow needs it"
     assert all(f"\n{extra} = [" in (ROOT / "pyproject.toml").read_text(encoding="utf-8") for extra in extras)
     assert "model" not in " ".join(re.findall(r"^(?:COPY|ADD) .*", text, flags=re.MULTILINE))
 
