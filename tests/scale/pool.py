@@ -3,7 +3,8 @@
     python -m tests.scale.pool
 
 A ``zsd label`` process with the stand-in teacher, whose actors sleep as long as their pace says. In the ideal nobody
-waits: from the moment an actor has begun its first unit it works at its pace until all rows are done.
+waits: from the moment an actor has begun its first unit it works at its pace until all rows are done. Exit code 1: the
+rows were shared otherwise than 5 to 1, or it took 15% longer than the ideal.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ from zsd.distributed.cluster import LOGICAL_GPUS
 
 CPU_ROWS, GPU_ROWS = 100.0, 500.0
 """Rows/s of an actor."""
+
+MOST_TIMES_IDEAL = 1.15
+SHARE = (4.25, 5.75)
+"""Rows of the GPU actors for each of the CPU actors: 5, and 15% either way."""
 
 
 def main() -> int:
@@ -56,8 +61,9 @@ def main() -> int:
         f"{asked.rows:,} rows in {len(timeline)} units: GPU actors {rows['gpu']:,}, CPU actors {rows['cpu']:,}: "
         f"{rows['gpu'] / rows['cpu']:.2f} to 1"
     )
-    print(f"{last - first:.1f} s, ideal {ideal - first:.1f} s: {(last - first) / (ideal - first):.3f} times the ideal")
-    return 0
+    times = (last - first) / (ideal - first)
+    print(f"{last - first:.1f} s, ideal {ideal - first:.1f} s: {times:.3f} times the ideal")
+    return int(times > MOST_TIMES_IDEAL or not SHARE[0] <= rows["gpu"] / rows["cpu"] <= SHARE[1])
 
 
 if __name__ == "__main__":
