@@ -76,7 +76,9 @@ class LabelConfig(CorpusConfig):
     multi_label: bool = option("several classes may be true of one text", False)
     temperature: float = option("softens (above 1) or sharpens the soft labels", 1.0)
     teacher: str = option(
-        "NLI checkpoint: bundled, a directory, or a hub name", BUNDLED_TEACHER, metavar="NAME_OR_PATH"
+        "NLI checkpoint: bundled, bundled-sparse, a directory, or a hub name",
+        BUNDLED_TEACHER,
+        metavar="NAME_OR_PATH",
     )
     nli_classes: str | None = option(NLI_HELP, None, metavar="NAME,NAME")
     max_length: int | None = option("most tokens of a premise/hypothesis pair (default: the teacher's limit)", None)
