@@ -107,3 +107,29 @@ def test_the_pool_replaces_a_broken_actor_and_its_pieces_have_failed(
     assert {one.outcome.failed for one in answers} == {f"the gpu actor {told}"}
     assert (killed, [one.handle for one in actors.slots]) == (["old"], ["new"])
     assert capsys.readouterr().err == f"zsd: label: gpu here 1 {told}: another takes its place\n"
+
+
+def test_what_an_actor_commits_is_counted_for_rays_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: dict[str, float] = {}
+
+    class Counter:
+        def __init__(self, name: str, description: str, tag_keys: tuple[str, ...]) -> None:
+            self.name, self.tag_keys = name, tag_keys
+
+        def inc(self, value: float, tags: dict[str, str]) -> None:
+            assert value > 0, "Ray refuses it"
+            assert tags == {"job": "label", "actor": "gpu", "engine": "torch fp32"}
+            assert set(tags) == set(self.tag_keys)
+            counted[self.name] = counted.get(self.name, 0) + value
+
+    monkeypatch.setattr(unit_actor, "actor_kind", lambda: "gpu")
+    monkeypatch.setattr(unit_actor, "placement_here", Placement)
+    monkeypatch.setattr(unit_actor, "Counter", Counter)
+    worker = Worker()
+    actor = UnitActor(lambda placement: worker, "label")
+    actor.run(Piece(unit=FIRST))
+    worker.fails[SECOND] = RuntimeError("a row that kills")
+    actor.run(Piece(unit=SECOND))
+    assert counted == {"zsd_rows": 4, "zsd_pairs": record(FIRST).pairs, "zsd_tokens": 100}, "a failure counts nothing"
+    actor.counters.add(record(SECOND, rejected=2))
+    assert counted["zsd_rejected"] == 2
