@@ -26,10 +26,10 @@ from zsd.students.linear import VOCABULARY
 from zsd.teachers.nli import checkpoint_fingerprint
 
 README = "README.md"
-SUFFIXES = {"": {".safetensors", ".txt", ".model"}, "onnx": {".onnx"}, "openvino": {".xml", ".bin"}}
-"""What is pushed of a student, by folder; of JSON, which may hold paths of this machine, what is named here."""
+SUFFIXES = {"": {".safetensors", ".model"}, "onnx": {".onnx"}, "openvino": {".xml", ".bin"}}
+"""What is pushed of a student, by folder; of JSON and text, which may hold anything, what is named below."""
 TOKENIZER_CONFIG = "tokenizer_config.json"
-JSON_FILES = {CARD, CONFIG, VOCABULARY, TOKENIZER_CONFIG} | {
+TEXT_FILES = {CARD, CONFIG, VOCABULARY, TOKENIZER_CONFIG, "vocab.txt", "merges.txt"} | {
     f"{name}.json"
     for name in ("tokenizer", "special_tokens_map", "added_tokens", "vocab", "modules", "model.safetensors.index")
 }
@@ -78,7 +78,7 @@ def _files(source: storage.Location) -> list[str]:
         place = source.join(folder) if folder else source
         for name in storage.list_names(place.uri):
             relative = f"{folder}/{name}" if folder else name
-            if Path(name).suffix in suffixes or (not folder and name in JSON_FILES):
+            if Path(name).suffix in suffixes or (not folder and name in TEXT_FILES):
                 found.append(relative)
             elif name != README:
                 say(f"push: {relative} stays: no file of a student")

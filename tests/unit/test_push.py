@@ -44,6 +44,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     student = tiny_checkpoint(folder / "student", "bert", num_labels=3, id2label=dict(enumerate(NAMES)))
     (student / "zsd.json").write_text(json.dumps(CARD))
     (student / "notes.bin").write_bytes(b"a pickle, perhaps")
+    (student / "notes.txt").write_text("examples in s3://bucket/private")
     (student / "compile.json").write_text(json.dumps({"job": {"data": ["/home/alice/tickets.csv"]}}))
     manifest = {
         "schema": 2,
