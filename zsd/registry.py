@@ -121,7 +121,7 @@ class Registry:
 
     def made_by(self, version: str, key: str) -> bool:
         """Whether this very night made a version, see `zsd.night.Night.key`."""
-        return self.document(version, "version").get("key") == key
+        return bool(self.document(version, "version").get("key") == key)
 
     def publish(self, student: str, night: str, documents: Mapping[str, dict[str, Any]], *, key: str) -> str:
         """Copy a student into the registry as a new version, which is not in production yet; returns its name.
