@@ -15,18 +15,24 @@ HIDDEN = "***"
 _SECRET_KEY = r"[\w.-]*(?:secret|passw|token|credential|signature|access_?key|account_?key|api_?key)[\w.-]*|sig|pwd"
 _PASSWORD = re.compile(r"(?P<kept>\b[A-Za-z][A-Za-z0-9+.-]*://)[^\s\"'<>@/?#\\]*:[^\s\"'<>\\]*@")
 _PARAMETER = re.compile(rf"(?P<kept>[?&;](?:{_SECRET_KEY})=)[^\s\"'<>&;#\\]+", re.IGNORECASE)
-_TOKEN = re.compile(r"(?P<kept>\b(?:hf|ghp|github_pat)_)[A-Za-z0-9_]{16,}")
+_TOKEN = re.compile(r"(?P<kept>\b(?:(?:hf|gh[pousr]|github_pat)_|glpat-|[Bb]earer ))[A-Za-z0-9_.~+/-]{16,}=*")
+_VARIABLE = re.compile(r"(?P<kept>\b[A-Z0-9_]*(?:SECRET|TOKEN(?!S)|PASSW|ACCESS_KEY|API_KEY)[A-Z0-9_]*=)[^\s\"',;]+")
+_MEMBER_KEY = r"[\w.-]*(?:secret|passw|credential|access_?key|account_?key|api_?key|(?:auth|access|session|security)_?token)[\w.-]*"
+"""Narrower than the parameters of a query: ``pad_token`` and ``tokenizer_class`` are members of many a JSON file."""
+_MEMBER = re.compile(rf"(?P<kept>([\"'])(?:{_MEMBER_KEY})\2\s*:\s*([\"']))(?:(?!\3).)+(?=\3)", re.IGNORECASE)
 
 
 def redacted(text: str) -> str:
-    """The text with every password of a URI, secret parameter of a query and access token replaced by ``***``.
+    """The text with every password of a URI and access token replaced by ``***``, and the value of every secret
+    parameter of a query, environment variable and member of JSON.
 
     ``s3://key:secret@bucket/a`` gives ``s3://***@bucket/a``, ``?X-Amz-Signature=ab12`` gives ``?X-Amz-Signature=***``.
     A user without a password stays: ``abfs://container@account`` names a container there.
     """
     text = _PASSWORD.sub(rf"\g<kept>{HIDDEN}@", text)
-    text = _PARAMETER.sub(rf"\g<kept>{HIDDEN}", text)
-    return _TOKEN.sub(rf"\g<kept>{HIDDEN}", text)
+    for pattern in (_PARAMETER, _VARIABLE, _MEMBER, _TOKEN):
+        text = pattern.sub(rf"\g<kept>{HIDDEN}", text)
+    return text
 
 
 def refuse_secrets(text: str, name: str) -> None:

@@ -18,6 +18,12 @@ SECRETS = [
     "abfs://c@account/x?client_secret=secret&tenant_id=t",
     "gs://b/x?ACCESS_KEY=secret",
     "hf_secretsecretsecretsecret",
+    "glpat-secretsecretsecret",
+    "Authorization: Bearer secretsecretsecret.secret==",
+    "AWS_SECRET_ACCESS_KEY=secret/s+x",
+    "env RAY_AUTH_TOKEN=secret ray status",
+    "SECRET=secret",
+    '{"access_key": "secret", "api_key": "secret", "aws_session_token":"secret"}',
 ]
 HARMLESS = [
     "s3://bucket/a?endpoint_override=127.0.0.1:9000&scheme=http&region=us-east-1",
@@ -27,6 +33,8 @@ HARMLESS = [
     "at 10:30 write to me@example.org, ratio 1:2 @ home",
     "C:/data/a@b.csv",
     "s3://bucket/mail@host/a:b",
+    '{"pad_token": "[PAD]", "tokenizer_class": "BertTokenizer", "tokens": 12, "secret": null}',
+    "a bearer of good news, MAX_TOKENS=12 a row",
 ]
 
 
