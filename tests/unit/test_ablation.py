@@ -108,7 +108,7 @@ def test_the_gold_curve_takes_reviewed_rows_that_are_no_test_rows(tmp_path: Path
     made = ablation(config(tmp_path, seeds=1, gold_curve=True, gold=(str(gold),), output=output), {})
     assert [step["step"] for step in made["steps"]] == [f"gold-{count}" for count in CURVE]
     assert bench.trained[0].gold == ()
-    assert bench.trained[1].gold == (str(tmp_path / "out" / "gold-50.csv"),)
+    assert bench.trained[1].gold == (str(tmp_path / "out" / "gold-50.jsonl"),)
     for one, count in zip(bench.trained[1:], CURVE[1:], strict=True):
         lines = Path(one.gold[0]).read_text().splitlines()[1:]
         assert len(lines) == count

@@ -6,10 +6,9 @@ stopped. Gold labels are for scoring only; with ``--gold-curve`` some are given 
 
 from __future__ import annotations
 
-import csv
+import json
 import statistics
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from zsd import storage
@@ -97,11 +96,10 @@ def _curve(config: AblationConfig, names: list[str], test: GoldRows) -> list[Ste
     for count in CURVE:
         if count > len(rows):
             raise ConfigError(f"--gold {' '.join(config.gold)}: {len(rows)} usable rows, {count} needed: give more")
-        file = Path(storage.resolve(config.output).path) / f"gold-{count}.csv"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("w", encoding="utf-8", newline="") as stream:
-            csv.writer(stream).writerows([("text", "label"), *rows[:count]])
-        steps.append(Step(name=f"gold-{count}", changes={"gold": (str(file),)} if count else {}))
+        file = storage.join(storage.resolve(config.output).path, f"gold-{count}.jsonl")
+        lines = (json.dumps({"text": text, "label": label}, ensure_ascii=False) for text, label in rows[:count])
+        storage.write_bytes_atomic(file, "".join(f"{line}\n" for line in lines).encode())
+        steps.append(Step(name=f"gold-{count}", changes={"gold": (file,)} if count else {}))
     return steps
 
 
