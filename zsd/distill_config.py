@@ -18,7 +18,7 @@ class TrainingChoices(Options):
     student: str | None = option(
         "layers:half or layers:N of the teacher, static, linear, or a checkpoint directory, URI or hub name; an "
         "earlier student's: it is trained on "
-        "(default: layers:half with the bundled teacher, else distilbert/distilbert-base-uncased)",
+        "(default: layers:half with a bundled teacher, else distilbert/distilbert-base-uncased)",
         None,
         metavar="NAME_OR_PATH",
     )

@@ -141,7 +141,7 @@ def make_trainer(
             evaluations; or an order of rows that cannot show some of them more often than others, where that is wanted.
     """
     if args.label_smoothing_factor:
-        raise ConfigError("--label_smoothing_factor does not apply to soft labels: use --temperature")
+        raise ConfigError("--label_smoothing_factor is not for soft labels: zsd label --temperature softens them")
     if train.copies is not None and args.train_sampling_strategy not in OUR_ORDERS:
         raise ConfigError(
             f"--train_sampling_strategy {args.train_sampling_strategy} shows every row once: with --gold, --balance or "

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from zsd import storage
-from zsd.assets import BUNDLED_TEACHER
+from zsd.assets import BUNDLED_SPARSE_TEACHER, BUNDLED_TEACHER
 from zsd.config import DistillConfig
 from zsd.errors import ConfigError
 from zsd.gold import GoldRows, read_gold
@@ -201,7 +201,7 @@ def _test_texts(config: DistillConfig, names: list[str], multi_label: bool) -> l
 
 def _students(config: DistillConfig, store: Store) -> list[str]:
     """Every ``--student``, checkpoints named absolutely, or the default."""
-    bundled = str(store.manifest["teacher"]) == BUNDLED_TEACHER
+    bundled = str(store.manifest["teacher"]) in (BUNDLED_TEACHER, BUNDLED_SPARSE_TEACHER)
     default = DEFAULT_LAYERS_STUDENT if bundled else DEFAULT_CHECKPOINT_STUDENT
     return [absolute_checkpoint(name) for name in config.students or (config.student or default,)]
 

@@ -46,6 +46,16 @@ def test_the_plain_job_has_one_student_and_no_reviewed_rows(store: Path) -> None
     assert json.loads(json.dumps(made.identity)) == made.identity
 
 
+@pytest.mark.parametrize(
+    ("teacher", "student"),
+    [("bundled-sparse", "layers:half"), ("someone/nli", "distilbert/distilbert-base-uncased")],
+)
+def test_a_bundled_teacher_needs_no_download_for_its_student(store: Path, teacher: str, student: str) -> None:
+    manifest = store / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"teacher": teacher}))
+    assert [task.student for task in plan(store).tasks] == [student]
+
+
 def test_whatever_changes_what_is_learned_makes_it_another_job(store: Path, tmp_path: Path) -> None:
     gold = write_rows(tmp_path / "gold.csv", [(texts_of(store, 0)[0], "a"), ("a new text", "b")])
     changes: list[dict[str, Any]] = [
