@@ -19,6 +19,7 @@ import yaml
 from tests.integration.conftest import free_port
 from zsd import storage
 from zsd.assets import sample_path
+from zsd.registry import Registry
 from zsd.shards import Store, matrix, read_json
 from zsd.students import load_student
 
@@ -120,23 +121,44 @@ def has_checkpoint(output: Path) -> bool:
     return any((output / "checkpoints").rglob("checkpoint_*"))
 
 
+def assert_same_labels(one: Path, other: Path) -> None:
+    columns = ["id", "text", "label", "probs", "entailment"]
+    first, second = (Store(str(uri)).read(columns).sort_by("id") for uri in (one, other))
+    assert first.select(["id", "text", "label"]).equals(second.select(["id", "text", "label"]))
+    np.testing.assert_allclose(matrix(first["entailment"]), matrix(second["entailment"]), atol=1e-4)
+    assert read_json(str(other / "manifest.json"))["rejected"] == 0
+
+
+def assert_same_student(one: str, other: str) -> None:
+    texts = sample_path("corpus.txt").read_text(encoding="utf-8").splitlines()
+    first, second = (load_student(folder).predict(texts) for folder in (one, other))
+    assert (first.argmax(axis=1) == second.argmax(axis=1)).mean() > 0.95
+
+
 def test_jobs_on_two_nodes_of_which_one_dies(here: Path, two_nodes: Cluster) -> None:
     output = here.parent / "there"
     two_nodes.submit("label", *label_words(output)[1:], "--cpu-actors", "4")
     log = two_nodes.finish("label", kill_when=lambda: units(output) >= 1, result=output / "manifest.json")
     assert f"label: {Store(str(here)).manifest['rows']} rows" in log
     assert "finished" in two_nodes.run(sys.executable, "-m", "zsd.cli", "status", str(output))
-    columns = ["id", "text", "label", "probs", "entailment"]
-    one, other = (Store(str(uri)).read(columns).sort_by("id") for uri in (here, output))
-    assert one.select(["id", "text", "label"]).equals(other.select(["id", "text", "label"]))
-    np.testing.assert_allclose(matrix(one["entailment"]), matrix(other["entailment"]), atol=1e-4)
-    assert read_json(str(output / "manifest.json"))["rejected"] == 0
+    assert_same_labels(here, output)
 
     two_nodes.script("add")
-    two_nodes.submit("distill", *distill_words(output)[1:])
+    two_nodes.submit("distill", *distill_words(output)[1:], "--num-workers", "2", "--min-workers", "1")  # one a node
     log = two_nodes.finish("distill", kill_when=lambda: has_checkpoint(output), result=output / "student" / "zsd.json")
     assert "distill: done" in log
-    texts = one["text"].to_pylist()
-    first, second = (load_student(folder).predict(texts) for folder in (here, output))
-    assert (first.argmax(axis=1) == second.argmax(axis=1)).mean() > 0.95
     assert "Traceback" not in log
+    assert_same_student(str(here), str(output))
+
+
+def test_a_night_on_two_nodes_of_which_one_dies(here: Path, two_nodes: Cluster) -> None:
+    output = here.parent / "nights"
+    night, registry = output / "nights" / "one", Registry(str(output / "registry"))
+    two_nodes.script("add")
+    words = [*label_words(output)[1:], "--cpu-actors", "4", "--max_steps", "120", "--save_steps", "20"]
+    two_nodes.submit("nightly", *words, "--night", "one")
+    log = two_nodes.finish("nightly", kill_when=lambda: units(night) >= 1, result=night / "manifest.json")
+    assert "Traceback" not in log
+    assert_same_labels(here, night)
+    assert registry.versions() == ["0001-one"]
+    assert_same_student(str(here), registry.student("0001-one"))
