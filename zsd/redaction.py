@@ -17,7 +17,10 @@ _PASSWORD = re.compile(r"(?P<kept>\b[A-Za-z][A-Za-z0-9+.-]*://)[^\s\"'<>@/?#\\]*
 _PARAMETER = re.compile(rf"(?P<kept>[?&;](?:{_SECRET_KEY})=)[^\s\"'<>&;#\\]+", re.IGNORECASE)
 _TOKEN = re.compile(r"(?P<kept>\b(?:(?:hf|gh[pousr]|github_pat)_|glpat-|[Bb]earer ))[A-Za-z0-9_.~+/-]{16,}=*")
 _VARIABLE = re.compile(r"(?P<kept>\b[A-Z0-9_]*(?:SECRET|TOKEN(?!S)|PASSW|ACCESS_KEY|API_KEY)[A-Z0-9_]*=)[^\s\"',;]+")
-_MEMBER_KEY = r"[\w.-]*(?:secret|passw|credential|access_?key|account_?key|api_?key|(?:auth|access|session|security)_?token)[\w.-]*"
+_MEMBER_KEY = (
+    r"[\w.-]*(?:secret|passw|credential|access_?key|account_?key|api_?key"
+    r"|(?:auth|access|session|security)_?token)[\w.-]*"
+)
 """Narrower than the parameters of a query: ``pad_token`` and ``tokenizer_class`` are members of many a JSON file."""
 _MEMBER = re.compile(rf"(?P<kept>([\"'])(?:{_MEMBER_KEY})\2\s*:\s*([\"']))(?:(?!\3).)+(?=\3)", re.IGNORECASE)
 
