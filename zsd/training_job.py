@@ -194,6 +194,11 @@ def open_sides(task: TrainTask, rows: str, labels: str | None) -> tuple[Training
     return train, heldout
 
 
+def refusal_file(task: TrainTask) -> str:
+    """Where a worker writes down why it refused, for the driver."""
+    return storage.join(task.work, "refusal.json")
+
+
 def publish(folder: Path, card: dict[str, Any], target: str) -> None:
     """Copy a finished student to its place, and its card last: a student without one is not finished.
 

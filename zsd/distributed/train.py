@@ -22,7 +22,7 @@ from zsd.config import DistillConfig
 from zsd.console import duration, say
 from zsd.distributed.cluster import connect, own_error, run_tasks
 from zsd.distributed.sizing import may_grow, train_resources
-from zsd.distributed.train_worker import WorkerTask, refusal_file, train_loop
+from zsd.distributed.train_entry import train_loop
 from zsd.errors import ZsdError, error_named
 from zsd.light_training import train_light
 from zsd.output import claim
@@ -31,7 +31,7 @@ from zsd.students.folder import CARD
 from zsd.students.layers import build_student
 from zsd.students.spec import parse_student
 from zsd.teachers.nli import teacher_checkpoint
-from zsd.training_job import CHECKPOINTS, TrainTask
+from zsd.training_job import CHECKPOINTS, TrainTask, refusal_file
 from zsd.training_plan import TrainingPlan, plan_training
 
 WORKER_RETRIES = 3
@@ -137,7 +137,7 @@ def _fit(task: TrainTask, config: DistillConfig, lines: Queue) -> None:
     storage.delete_file(refusal_file(task))  # of a driver that died before it could read it
     trainer = TorchTrainer(
         train_loop,
-        train_loop_config={"worker": WorkerTask(task=task, threads=threads, lines=lines)},
+        train_loop_config={"task": ray.put(task), "threads": threads, "lines": lines},
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers if fewest is None else (fewest, workers),
             use_gpu=use_gpu,

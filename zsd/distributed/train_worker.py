@@ -41,6 +41,7 @@ from zsd.training_job import (
     open_sides,
     prepare_rows,
     publish,
+    refusal_file,
     trained_card,
 )
 
@@ -60,24 +61,18 @@ class WorkerTask:
     lines: Queue
 
 
-def train_loop(config: dict[str, WorkerTask]) -> None:
-    """What every Ray Train worker runs.
+def train(here: WorkerTask) -> None:
+    """A worker's part of a round of training.
 
     A refusal (`InputError`; all workers come to the same) is written down for the driver: raised, Ray would take it
     for a death and try again.
     """
-    here = config["worker"]
     torch.set_num_threads(here.threads)
     try:
         with tempfile.TemporaryDirectory(prefix="zsd-train-") as scratch, quiet_transformers():
             _Round(here, Path(scratch)).run()
     except InputError as error:
         write_json(refusal_file(here.task), {"error": type(error).__name__, "message": str(error)})
-
-
-def refusal_file(task: TrainTask) -> str:
-    """Where a worker writes down why it refused."""
-    return storage.join(task.work, "refusal.json")
 
 
 class _Round:
