@@ -1,6 +1,7 @@
 """How many actors and workers fit: nodes as Ray reports them, no cluster needed."""
 
 import json
+from typing import Any
 
 import pytest
 import ray
@@ -111,3 +112,15 @@ def test_what_a_job_was_submitted_with_is_not_told_to_ray_again(monkeypatch: pyt
     for runtime, names in (({"env_vars": {"ZSD_CACHE": "/c"}}, {"ZSD_CACHE"}), ({}, set()), (None, set())):
         monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps({"runtime_env": runtime, "metadata": {}}))
         assert _submitted_variables() == names
+
+
+def test_a_job_without_an_address_joins_no_other_cluster_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", lambda **options: asked.append(options))
+    monkeypatch.setattr(cluster, "_silence_raylet", lambda: None)
+    cluster.connect(None)
+    cluster.connect("10.0.0.1:6379")
+    assert [one["address"] for one in asked] == ["local", "10.0.0.1:6379"]
+    assert ["num_cpus" in one for one in asked] == [True, False]

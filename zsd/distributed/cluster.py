@@ -60,7 +60,7 @@ def connect(address: str | None) -> None:
         try:
             with _native_stderr_silenced():
                 ray.init(
-                    address=address,
+                    address=address or "local",  # and not another cluster that runs on this machine
                     logging_level=logging.ERROR,
                     log_to_driver=False,
                     runtime_env={"env_vars": variables},
