@@ -32,7 +32,7 @@ def main() -> int:
                 folder=folder / "job",
                 address=nodes.address,
                 pace="cpu=1000",
-                flags=("--cpu-actors", "2"),
+                flags=("--cpu-actors", "2", "--unit-rows", "16"),
             )
             job.start()
             told = job.wait_until(lambda: WAITING in job.log())
