@@ -110,9 +110,10 @@ def test_the_gold_curve_takes_reviewed_rows_that_are_no_test_rows(tmp_path: Path
     assert bench.trained[0].gold == ()
     assert bench.trained[1].gold == (str(tmp_path / "out" / "gold-50.jsonl"),)
     for one, count in zip(bench.trained[1:], CURVE[1:], strict=True):
-        lines = Path(one.gold[0]).read_text().splitlines()[1:]
-        assert len(lines) == count
-        assert not {line.split(",")[0] for line in lines} & {f"row {n}" for n in range(20)}
+        rows = [json.loads(line) for line in Path(one.gold[0]).read_text().splitlines()]
+        assert len(rows) == count
+        assert {row["label"] for row in rows} == {"a"}
+        assert not {row["text"] for row in rows} & {f"row {n}" for n in range(20)}
     few = tmp_path / "few.csv"
     few.write_text("text,label\nsome text,a\n")
     with pytest.raises(ConfigError, match="1 usable rows, 50 needed"):
