@@ -145,6 +145,8 @@ def _add_flag(parser: argparse.ArgumentParser, one: Field[Any], kind: type) -> N
     elif kind is tuple:
         parser.add_argument(flag(one.name), action="extend", nargs="+", metavar=metavar, **common)
     else:
+        if "bare" in one.metadata:
+            common |= {"nargs": "?", "const": one.metadata["bare"]}
         parser.add_argument(flag(one.name), type=kind, choices=one.metadata.get("choices"), metavar=metavar, **common)
 
 

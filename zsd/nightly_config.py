@@ -14,6 +14,8 @@ from zsd.options import Options, option
 NIGHT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 REGISTRY_HELP = "model registry: directory or URI (default: registry below --output)"
 EXPIRY_HELP = "seconds of silence after which the lock of a run that died may be taken over"
+TRACKING_FILE = "sqlite:///mlflow.db"
+"""Where MLflow itself logs if it is told nothing: a file in the current folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,10 +54,11 @@ class NightlyConfig(LabelConfig, TrainingChoices):
     )
     lock_expiry: float = option(EXPIRY_HELP, 900.0, metavar="SECONDS")
     mlflow: str | None = option(
-        "also log parameters, figures, reports and a promoted student to this MLflow tracking URI "
-        "(sqlite:///mlflow.db is a file here; needs the extra: tracking)",
+        "also log parameters, figures, reports and a promoted student to MLflow: to this tracking URI, or, where none "
+        "is given, to the file mlflow.db here (needs the extra: tracking)",
         None,
         metavar="URI",
+        bare=TRACKING_FILE,
     )
 
     def __post_init__(self) -> None:

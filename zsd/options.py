@@ -25,7 +25,8 @@ def option(help_text: str, default: Any = MISSING, **metadata: Any) -> Any:
     Args:
         help_text: what ``--help`` says.
         default: left away: the option is required.
-        metadata: ``choices`` (a tuple), ``metavar``, ``repeat`` (a list given as one flag an item).
+        metadata: ``choices`` (a tuple), ``metavar``, ``repeat`` (a list given as one flag an item), ``bare`` (what the
+            flag without a value means, and ``true`` in a job file; ``false`` there is the default).
     """
     return field(default=default, metadata={"help": help_text, **metadata})
 
@@ -103,6 +104,9 @@ def make(cls: type[T], *sources: Mapping[str, Any]) -> T:
     hints = typing.get_type_hints(cls)
     merged = {name: value for source in sources for name, value in source.items() if name in hints}
     for one in fields(cls):
+        if "bare" in one.metadata and isinstance(merged.get(one.name), bool):
+            asked = merged.pop(one.name)
+            merged |= {one.name: one.metadata["bare"]} if asked else {}
         if one.name not in merged and _required(one):
             raise ConfigError(f"{flag(one.name)} is missing: {one.metadata['help']}")
     return cls(**{name: _typed(name, value, value_type(hints[name])) for name, value in merged.items()})

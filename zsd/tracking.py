@@ -16,6 +16,7 @@ import numpy as np
 
 import zsd
 from zsd import storage
+from zsd.console import say
 from zsd.errors import ConfigError, StoreError
 from zsd.night import Night
 from zsd.students.folder import STUDENT, local_student
@@ -34,7 +35,7 @@ LONGEST_PARAMETER = 6000
 
 
 def check_tracking(uri: str) -> None:
-    """See that MLflow is there and takes the URI, before hours of work.
+    """See that MLflow is there and takes the URI, before hours of work, and say where it logs.
 
     Raises:
         ConfigError: it is not installed, or does not know the URI.
@@ -44,6 +45,7 @@ def check_tracking(uri: str) -> None:
         mlflow.search_experiments(max_results=1)
     except (mlflow.exceptions.MlflowException, OSError) as error:
         raise ConfigError(f"--mlflow {uri}: cannot be reached: {storage.first_line(error)}") from None
+    say(f"tracking: {_absolute(uri)}")
 
 
 def log_night(uri: str, result: dict[str, Any], night: Night) -> None:
@@ -118,8 +120,13 @@ def _mlflow(uri: str) -> Any:
         import mlflow.pyfunc
     except ImportError:
         raise ConfigError(f"--mlflow {uri}: MLflow is not installed: pip install 'zsd[tracking]'") from None
-    mlflow.set_tracking_uri(uri)
+    mlflow.set_tracking_uri(_absolute(uri))
     return mlflow
+
+
+def _absolute(uri: str) -> str:
+    """The same database for a process that works in another folder, as Ray's do."""
+    return f"{SQLITE}{Path(uri.removeprefix(SQLITE)).resolve()}" if uri.startswith(SQLITE) else uri
 
 
 def _artefact_folder(uri: str) -> str | None:

@@ -19,6 +19,7 @@ class Sample(Options):
     share: float = option("how much", 0.5)
     fast: bool | None = option("whether", None)
     kind_of: str = option("which", "a", choices=("a", "b"))
+    place: str | None = option("where", None, bare="here")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +62,14 @@ def test_the_later_source_wins_and_what_is_no_field_is_left_alone() -> None:
 def test_what_is_refused(given: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make(Sample, given)
+
+
+def test_an_option_that_may_stand_bare_takes_true_and_false() -> None:
+    assert make(Sample, {"name": "x", "place": True}).place == "here"
+    assert make(Sample, {"name": "x", "place": "there"}).place == "there"
+    assert make(Sample, {"name": "x", "place": True}, {"place": False}).place is None
+    with pytest.raises(ConfigError, match="--place is 1: it must be a text"):
+        make(Sample, {"name": "x", "place": 1})
 
 
 def test_checked_when_made_by_hand_frozen_and_named() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from zsd.errors import ConfigError
 from zsd.night import Night
+from zsd.nightly_config import TRACKING_FILE
 from zsd.tracking import check_tracking, figures, log_night
 
 RESULT: dict[str, Any] = {
@@ -48,13 +49,18 @@ def test_mlflow_that_is_not_installed_is_said_before_any_work(monkeypatch: pytes
         check_tracking("sqlite:///x.db")
 
 
-def test_a_night_is_one_run_with_figures_reports_and_the_model(night: Night, tmp_path: Path) -> None:
+def test_a_night_is_one_run_with_figures_reports_and_the_model(
+    night: Night, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     import mlflow
 
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    check_tracking(uri)
-    log_night(uri, RESULT, night)
-    log_night(uri, RESULT, night)  # the rerun of a night that died while it logged
+    monkeypatch.chdir(tmp_path)
+    check_tracking(TRACKING_FILE)
+    assert f"zsd: tracking: sqlite:///{tmp_path / 'mlflow.db'}\n" in capsys.readouterr().err
+    log_night(TRACKING_FILE, RESULT, night)
+    log_night(TRACKING_FILE, RESULT, night)  # the rerun of a night that died while it logged
+    assert (tmp_path / "mlflow.db").is_file()
+    monkeypatch.chdir("/")  # what is read below lies where it was logged, not where this process is now
     (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
     assert run.info.run_name == "monday"
     assert run.data.params["seed"] == "1"
