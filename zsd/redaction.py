@@ -16,13 +16,16 @@ _SECRET_KEY = r"[\w.-]*(?:secret|passw|token|credential|signature|access_?key|ac
 _PASSWORD = re.compile(r"(?P<kept>\b[A-Za-z][A-Za-z0-9+.-]*://)[^\s\"'<>@/?#\\]*:[^\s\"'<>\\]*@")
 _PARAMETER = re.compile(rf"(?P<kept>[?&;](?:{_SECRET_KEY})=)[^\s\"'<>&;#\\]+", re.IGNORECASE)
 _TOKEN = re.compile(r"(?P<kept>\b(?:(?:hf|gh[pousr]|github_pat)_|glpat-|[Bb]earer ))[A-Za-z0-9_.~+/-]{16,}=*")
-_VARIABLE = re.compile(r"(?P<kept>\b[A-Z0-9_]*(?:SECRET|TOKEN(?!S)|PASSW|ACCESS_KEY|API_KEY)[A-Z0-9_]*=)[^\s\"',;]+")
+_VARIABLE = re.compile(
+    r"(?P<kept>\b[A-Z0-9_]*(?:SECRET|TOKEN(?!S|IZER)|PASSW|ACCESS_KEY|API_KEY)[A-Z0-9_]*=(?:\\?[\"'](?=[\w/+]))?)"
+    r"[^\s\"',;\\]+"
+)
 _MEMBER_KEY = (
     r"[\w.-]*(?:secret|passw|credential|access_?key|account_?key|api_?key"
     r"|(?:auth|access|session|security)_?token)[\w.-]*"
 )
 """Narrower than the parameters of a query: ``pad_token`` and ``tokenizer_class`` are members of many a JSON file."""
-_MEMBER = re.compile(rf"(?P<kept>([\"'])(?:{_MEMBER_KEY})\2\s*:\s*([\"']))(?:(?!\3).)+(?=\3)", re.IGNORECASE)
+_MEMBER = re.compile(rf"(?P<kept>([\"'])(?:{_MEMBER_KEY})\2\s*:\s*\2)(?:\\.|(?!\2)[^\\\n\"])+(?=\2)", re.IGNORECASE)
 
 
 def redacted(text: str) -> str:
@@ -30,7 +33,8 @@ def redacted(text: str) -> str:
     parameter of a query, environment variable and member of JSON.
 
     ``s3://key:secret@bucket/a`` gives ``s3://***@bucket/a``, ``?X-Amz-Signature=ab12`` gives ``?X-Amz-Signature=***``.
-    A user without a password stays: ``abfs://container@account`` names a container there.
+    A user without a password stays: ``abfs://container@account`` names a container there. JSON stays JSON: no match
+    ends within an escape or takes a quote that closes a string.
     """
     text = _PASSWORD.sub(rf"\g<kept>{HIDDEN}@", text)
     for pattern in (_PARAMETER, _VARIABLE, _MEMBER, _TOKEN):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,6 +25,9 @@ SECRETS = [
     "AWS_SECRET_ACCESS_KEY=secret/s+x",
     "env RAY_AUTH_TOKEN=secret ray status",
     "SECRET=secret",
+    "{'api_key': 'secret'}",
+    'AWS_SECRET_ACCESS_KEY="secret/s+x"',
+    "export API_KEY=/secret",
     '{"access_key": "secret", "api_key": "secret", "aws_session_token":"secret"}',
 ]
 HARMLESS = [
@@ -35,6 +40,7 @@ HARMLESS = [
     "s3://bucket/mail@host/a:b",
     '{"pad_token": "[PAD]", "tokenizer_class": "BertTokenizer", "tokens": 12, "secret": null}',
     "a bearer of good news, MAX_TOKENS=12 a row",
+    "TOKENIZERS_PARALLELISM=false",
 ]
 
 
@@ -53,6 +59,29 @@ def test_no_secret_is_left_and_the_place_still_is(text: str) -> None:
 def test_what_is_no_secret_stays(text: str) -> None:
     assert redacted(text) == text
     refuse_secrets(text, "--data")
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("quote", ["", '"', "'"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *SECRETS,
+        'password with a "quote"',
+        r"API_KEY=secret\x",
+        "API_KEY=",
+        "'password': 'secret",
+        "'password':",
+        'API_KEY="',
+        'API_KEY="secret\nHF_TOKEN=',
+    ],
+)
+def test_json_without_secrets_is_json(text: str, quote: str, indent: int | None) -> None:
+    told = f"it was {quote}{text}{quote} again"
+    content = {"examples": [text, told, [told]], "password": f'"{text}\\'}
+    shown = json.loads(redacted(json.dumps(content, indent=indent)))
+    assert len(shown["examples"]) == 3
+    assert shown["password"] == "***"
 
 
 @given(st.from_regex(r"[A-Za-z0-9+=/!$%^*()]{8,30}", fullmatch=True), st.sampled_from(["s3", "https", "abfs"]))
