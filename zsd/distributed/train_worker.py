@@ -179,7 +179,12 @@ class _Round:
 def _training_arguments(scratch: str, chosen: dict[str, Any]) -> TrainingArguments:
     try:
         args = TrainingArguments(output_dir=scratch, **chosen)
-        get_reporting_integration_callbacks(args.report_to)  # refuses what there is none for
-        return args
+        reports = get_reporting_integration_callbacks(args.report_to)
     except (ValueError, TypeError, ImportError) as error:
         raise ConfigError(f"transformers refuses the training arguments: {one_line(error)}") from None
+    try:
+        for report in reports:
+            report()  # the trainer makes one of its own: here it only says whether its library is installed
+    except (RuntimeError, ImportError) as error:
+        raise ConfigError(f"--report_to: {one_line(error)}") from None
+    return args
