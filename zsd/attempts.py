@@ -22,8 +22,8 @@ from zsd.units import Unit
 ATTEMPTS = 3
 """Times that a unit is tried before its rows are suspected."""
 
-STORAGE_ATTEMPTS = 6
-"""Times that reading or writing a unit is tried; the storage library has its own retries below that."""
+STORAGE_ATTEMPTS = 3
+"""Times that reading or writing a unit is tried; `zsd.filesystems` is patient below that, for a minute or so."""
 
 HUNTS = 2
 """Times that a row group's rows are searched before the job gives up on it."""

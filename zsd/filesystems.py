@@ -20,10 +20,10 @@ from zsd.redaction import refuse_secrets
 
 T = TypeVar("T")
 
-REQUEST_ATTEMPTS = 8
-"""Times that the S3 client tries a request which the server failed to answer."""
+REQUEST_ATTEMPTS = 6
+"""Times that the S3 client tries a request which the server failed to answer: half a minute at the most."""
 
-ATTEMPTS = 5
+ATTEMPTS = 3
 """Times that an operation on a store is tried, above the client's own attempts at each of its requests."""
 
 FIRST_PAUSE = 0.2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import time
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from zsd import storage
-from zsd.console import Progress, duration
+from zsd.console import Progress, duration, say
 from zsd.errors import InputError
 from zsd.shards import UnitRecord, read_json, write_json
 from zsd.tickets import is_gone, this_process
@@ -88,8 +87,10 @@ class Monitor:
                 name: {"rows": kind.rows, "rows_per_second": self._speed(kind)} for name, kind in self._sorted()
             },
         }
-        with contextlib.suppress(OSError):  # it is only for who looks; the work goes on
+        try:
             write_json(self.file, content)
+        except OSError as error:  # it is only for who looks; the work goes on
+            say(f"{self.file}: cannot be written: {storage.first_line(error)}: the job goes on")
 
     def _sorted(self) -> list[tuple[str, _Kind]]:
         return sorted(self.kinds.items())

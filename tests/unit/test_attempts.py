@@ -98,7 +98,7 @@ def test_rows_that_fail_only_together_end_the_job_and_not_the_rows() -> None:
 
 def test_storage_is_tried_a_bounded_number_of_times_and_accuses_no_row() -> None:
     attempts = Attempts(CORPUS[:1], most_rejected=0)
-    with pytest.raises(StoreError, match="storage failed 6 times, the last with: 503"):
+    with pytest.raises(StoreError, match="storage failed 3 times, the last with: 503"):
         while attempts:
             piece = attempts.next("cpu 1", WORKERS)
             assert piece is not None

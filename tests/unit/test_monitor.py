@@ -76,3 +76,14 @@ def test_a_directory_without_a_job(tmp_path: Path) -> None:
         job_status(str(tmp_path))
     assert main(["status", str(tmp_path)]) == 2
     assert not (tmp_path / STATUS).exists()
+
+
+def test_a_status_that_cannot_be_written_is_told_and_does_not_end_the_job(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "a file"
+    output.write_text("in the way of the folder")
+    Monitor(str(output), "label", total=8, done=0).beat()
+    told = capsys.readouterr().err
+    assert f"{output}/{STATUS}: cannot be written" in told
+    assert "the job goes on" in told

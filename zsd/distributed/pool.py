@@ -217,6 +217,7 @@ def _settle(attempts: Attempts, answer: _Answer) -> UnitRecord | None:
         raise own(outcome)
     if outcome.storage is not None:
         attempts.storage_failed(piece, outcome.storage)
+        say(f"{piece.unit.part}: storage failed: {outcome.storage}: tried again")
     elif outcome.failed is not None:
         attempts.failed(piece, outcome.failed)
     else:
