@@ -11,13 +11,13 @@ import click
 import jsonschema
 import pytest
 import ray
-import yaml
 from botocore.session import get_session
 from botocore.validate import ParamValidator
 from ray.runtime_env import RuntimeEnv
 from ray.scripts.scripts import cli as ray_cli
 
 from tests.command_lines import ROOT, check, check_job_file, check_zsd, commands
+from tests.crds import documents
 from tests.kubernetes import problems
 from zsd.errors import ConfigError
 
@@ -30,10 +30,6 @@ WITH_COMMANDS = [
     *(*LAUNCHERS, *KUBERNETES, *CONFIGS, CLUSTER / "Dockerfile", CLUSTER / "local.sh"),
     *(ROOT / "jobs" / "runtime_env.yaml", ROOT / "README.md"),
 ]
-
-
-def documents(file: Path) -> list[dict[str, Any]]:
-    return [one for one in yaml.safe_load_all(file.read_text(encoding="utf-8")) if one]
 
 
 def relative(file: Path) -> str:
@@ -74,26 +70,6 @@ def test_a_node_of_aws_is_one_that_ec2_takes() -> None:
 def test_a_manifest_is_valid_for_kubernetes(file: Path) -> None:
     for document in documents(file):
         assert problems(document) == []
-
-
-@pytest.mark.parametrize(
-    ("path", "value", "told"),
-    [
-        (["spec", "entrypont"], "x", "entrypont"),
-        (["spec", "submissionMode"], "Http", "submissionMode"),
-        (["spec", "rayClusterSpec", "workerGroupSpecs", 0, "minReplicas"], "0", "minReplicas"),
-        (["spec", "rayClusterSpec", "headGroupSpec", "rayStartParams", "num-cpus"], 0, "num-cpus"),
-        (["kind"], "RayJobs", "RayJobs"),
-    ],
-)
-def test_the_check_of_manifests_finds_mistakes(path: list[Any], value: object, told: str) -> None:
-    document = documents(CLUSTER / "kuberay" / "rayjob.yaml")[1]
-    assert problems(document) == []
-    place: Any = document
-    for step in path[:-1]:
-        place = place[step]
-    place[path[-1]] = value
-    assert any(told in problem for problem in problems(document))
 
 
 @pytest.mark.parametrize("file", KUBERNETES, ids=relative)
