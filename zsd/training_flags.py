@@ -20,6 +20,7 @@ from enum import Enum
 from typing import Any, NoReturn
 
 from transformers import HfArgumentParser, TrainingArguments
+from transformers.integrations import get_reporting_integration_callbacks
 
 from zsd.errors import ConfigError
 from zsd.options import nearest
@@ -41,9 +42,9 @@ FILE_OR_DICT = frozenset({"accelerator_config", "deepspeed", "fsdp_config"})
 
 HARDWARE = frozenset(
     {"accelerator_config", "bf16", "bf16_full_eval", "ddp_backend", "deepspeed", "fp16", "fp16_full_eval", "fsdp"}
-    | {"fsdp_config", "local_rank", "parallelism_config", "report_to", "tf32", "torch_compile", "use_cpu"}
+    | {"fsdp_config", "local_rank", "parallelism_config", "tf32", "torch_compile", "use_cpu"}
 )
-"""What only the machine that trains can judge: its devices and the libraries installed there."""
+"""What only the machine that trains can judge: its devices, and the libraries that drive them."""
 
 
 class FlagParser(HfArgumentParser):  # type: ignore[misc]
@@ -174,6 +175,28 @@ def _check_together(arguments: Mapping[str, Any]) -> None:
         warnings.simplefilter("ignore")
         try:
             with contextlib.redirect_stderr(io.StringIO()):
-                TrainingArguments(output_dir=folder, use_cpu=True, report_to="none", **portable)
+                args = TrainingArguments(output_dir=folder, use_cpu=True, **portable)
         except (ValueError, TypeError, ImportError) as error:
             raise ConfigError(f"transformers refuses the training arguments: {error}") from None
+        check_reports(args)
+
+
+def check_reports(args: TrainingArguments) -> None:
+    """See that what ``--report_to`` names exists and is installed here, as it is on every node (cluster/Dockerfile).
+
+    Raises:
+        ConfigError: it is not; transformers' own words say what to install.
+    """
+    with contextlib.redirect_stderr(io.StringIO()):  # one that is refused complains again as it is thrown away
+        refusal = _refusal(args.report_to)
+    if refusal is not None:
+        raise ConfigError(f"--report_to {' '.join(args.report_to)}: {refusal}")
+
+
+def _refusal(reports: list[str]) -> str | None:
+    try:
+        for report in get_reporting_integration_callbacks(reports):
+            report()  # the trainer makes one of its own: here it only says whether its library is installed
+    except (ValueError, RuntimeError, ImportError) as error:
+        return str(error)
+    return None

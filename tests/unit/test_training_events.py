@@ -73,9 +73,9 @@ def test_nothing_is_written_where_nobody_asked_for_it(tmp_path: Path) -> None:
 
 
 def test_a_report_that_does_not_exist_or_is_not_installed_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="transformers refuses the training arguments: nowhere is not supported"):
+    with pytest.raises(ConfigError, match="--report_to nowhere: nowhere is not supported"):
         _training_arguments(str(tmp_path), {"report_to": "nowhere", "use_cpu": True})
-    with pytest.raises(ConfigError, match=r"^--report_to: AzureMLCallback requires azureml to be installed"):
+    with pytest.raises(ConfigError, match="--report_to azure_ml: AzureMLCallback requires azureml to be installed"):
         _training_arguments(str(tmp_path), {"report_to": "azure_ml", "use_cpu": True})
     args = _training_arguments(str(tmp_path), {"report_to": "tensorboard", "use_cpu": True})
     assert args.report_to == ["tensorboard"]

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import fields
 from typing import Any
 
 import pytest
 from transformers import TrainingArguments
+from transformers.integrations import integration_utils
 
 from zsd.errors import ConfigError
 from zsd.training_flags import FlagParser, argument_hints, parse_training_flags
@@ -78,6 +80,31 @@ def test_what_is_refused_is_one_line_that_names_it(flags: list[str], table: dict
     with pytest.raises(ConfigError, match=message) as caught:
         parse_training_flags(flags, table, own_flags=["--student"])
     assert "usage" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nowhere", "--report_to nowhere: nowhere is not supported, only .*tensorboard"),
+        ("azure_ml", "--report_to azure_ml: AzureMLCallback requires azureml to be installed. Run `pip install"),
+        ("mlflow", "--report_to mlflow: MLflowCallback requires mlflow to be installed. Run `pip install mlflow`"),
+        ("neptune", "--report_to neptune: NeptuneCallback requires the Neptune client library to be installed"),
+    ],
+)
+def test_a_report_that_cannot_be_made_is_refused_before_any_work(
+    name: str, message: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for library in ("azureml", "mlflow", "neptune"):
+        monkeypatch.setattr(integration_utils, f"is_{library}_available", lambda: False)
+    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)  # pytest's own keeps what a user would see
+    with pytest.raises(ConfigError, match=message):
+        parse_training_flags(["--report_to", name], {})
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_report_that_is_installed_is_taken() -> None:
+    assert parse_training_flags([], {"report_to": ["tensorboard"]}) == {"report_to": ["tensorboard"]}
+    assert parse_training_flags(["--report_to", "all"], {}) == {"report_to": "all"}
 
 
 def test_other_defaults_count_in_what_goes_together() -> None:

@@ -20,7 +20,7 @@ from ray.train.collective import barrier
 from ray.train.huggingface.transformers import RayTrainReportCallback, prepare_trainer
 from ray.util.queue import Queue
 from transformers import TrainingArguments
-from transformers.integrations import TensorBoardCallback, get_reporting_integration_callbacks
+from transformers.integrations import TensorBoardCallback
 
 from zsd import storage
 from zsd.distributed.cluster import placement_here
@@ -36,6 +36,7 @@ from zsd.students.spec import parse_student
 from zsd.teachers.nli import one_line, teacher_checkpoint
 from zsd.training import default_training_arguments, make_trainer
 from zsd.training_events import keep_events
+from zsd.training_flags import check_reports
 from zsd.training_job import (
     TrainTask,
     open_sides,
@@ -179,12 +180,7 @@ class _Round:
 def _training_arguments(scratch: str, chosen: dict[str, Any]) -> TrainingArguments:
     try:
         args = TrainingArguments(output_dir=scratch, **chosen)
-        reports = get_reporting_integration_callbacks(args.report_to)
     except (ValueError, TypeError, ImportError) as error:
         raise ConfigError(f"transformers refuses the training arguments: {one_line(error)}") from None
-    try:
-        for report in reports:
-            report()  # the trainer makes one of its own: here it only says whether its library is installed
-    except (RuntimeError, ImportError) as error:
-        raise ConfigError(f"--report_to: {one_line(error)}") from None
+    check_reports(args)
     return args
