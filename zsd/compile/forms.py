@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -26,7 +26,9 @@ from zsd.teachers.scoring import Scorer
 REFERENCE = ("torch", "fp32")
 
 Pass = Callable[[str, str], tuple[FloatArray, float]]
-"""Engine and precision to probabilities [N, K], and rows/s of the second pass: the first compiles shapes."""
+"""Engine and precision to probabilities [N, K], and rows/s: see `second_run`."""
+
+T = TypeVar("T")
 
 
 def measure_forms(
@@ -72,6 +74,14 @@ def compare(probs_NK: FloatArray, reference_NK: FloatArray, labels: LabelSet) ->
     return {"agreement": float(same_N.mean()), "delta_p": float(np.abs(probs_NK - reference_NK).mean())}
 
 
+def second_run(run: Callable[[], T]) -> tuple[T, float]:
+    """What a run gives the second time, and its seconds: the first compiles shapes."""
+    run()
+    started = time.perf_counter()
+    given = run()
+    return given, time.perf_counter() - started
+
+
 def teacher_pass(teacher: NLITeacher, labels: LabelSet, texts: Sequence[str], *, threads: int) -> Pass:
     """The pass of a teacher over N texts, with so many threads."""
 
@@ -80,10 +90,7 @@ def teacher_pass(teacher: NLITeacher, labels: LabelSet, texts: Sequence[str], *,
         try:
             scorer = Scorer(teacher, engine, labels)
             prepared = scorer.prepare(texts)
-            scorer.run(prepared)
-            started = time.perf_counter()
-            scores = scorer.run(prepared)
-            seconds = time.perf_counter() - started
+            scores, seconds = second_run(lambda: scorer.run(prepared))
         finally:
             engine.close()
         probs_NK = soft_labels(scores.entailment, scores.contradiction, multi_label=labels.multi_label, temperature=1.0)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import datetime
 import json
 import shutil
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -25,7 +24,7 @@ from zsd.compile.checkpoint import KINDS, RESULT
 from zsd.compile.compiled import FP32_ONNX
 from zsd.compile.directory import compile_into
 from zsd.compile.export import export_onnx
-from zsd.compile.forms import Pass, measure_forms
+from zsd.compile.forms import Pass, measure_forms, second_run
 from zsd.compile.heldout import HeldOut
 from zsd.compile.int8_forms import write_int8
 from zsd.compile.rows import Rows
@@ -108,10 +107,7 @@ def student_pass(directory: Path, texts: Sequence[str], *, threads: int) -> Pass
     def one_pass(engine: str, precision: str) -> tuple[FloatArray, float]:
         student = load_student(directory, engine=engine, precision=precision, threads=threads)
         try:
-            student.predict(texts)
-            started = time.perf_counter()
-            probs_NK = student.predict(texts)
-            seconds = time.perf_counter() - started
+            probs_NK, seconds = second_run(lambda: student.predict(texts))
         finally:
             student.close()
         return probs_NK, len(texts) / seconds
