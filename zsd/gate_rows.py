@@ -16,7 +16,7 @@ import pyarrow as pa
 from zsd import storage
 from zsd.confidence import DECISION
 from zsd.evaluation import classification_metrics, parse_gold
-from zsd.gold import GoldRows, read_gold
+from zsd.gold import GoldRows, read_gold, read_reviewed
 from zsd.heldout import heldout_rows
 from zsd.nightly_config import NightlyConfig
 from zsd.registry import Registry
@@ -56,15 +56,8 @@ def reviewed_checksum(config: NightlyConfig) -> str | None:
     """
     labels = config.label_set()
     given = [read_test(config)] if config.test else []
-    if config.gold:
-        gold = read_gold(
-            config.gold,
-            text_column=config.gold_text_column,
-            label_column=config.gold_label_column,
-            names=labels.names,
-            multi_label=labels.multi_label,
-            flags="--gold-",
-        )
+    gold = read_reviewed(config, labels.names, multi_label=labels.multi_label)
+    if gold is not None:
         given.append(gold)
     told = [(rows.texts, [] if rows.gold is None else rows.gold.tolist()) for rows in given]
     return checksum(repr((bool(config.test), told)).encode()) if given else None

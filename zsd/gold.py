@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from zsd import storage
 from zsd.corpus import Source, normalize_text, resolve_sources
+from zsd.distill_config import TrainingChoices
 from zsd.errors import CorpusError, InputError
 from zsd.evaluation import parse_gold
 from zsd.inference import IntArray
@@ -91,6 +92,29 @@ def read_gold(
     if not texts:
         raise CorpusError(f"{', '.join(data)}: holds no row: give a file with at least one")
     return GoldRows(texts=texts, gold=parse_gold(labels, names, multi_label=multi_label) if labels else None)
+
+
+def read_reviewed(choices: TrainingChoices, names: Sequence[str], *, multi_label: bool) -> GoldRows | None:
+    """The rows of ``--gold``; None where it is not given.
+
+    Args:
+        choices: name the files and their columns.
+        names: K class names.
+        multi_label: whether labels are lists.
+
+    Raises:
+        InputError: see `read_gold`.
+    """
+    if not choices.gold:
+        return None
+    return read_gold(
+        choices.gold,
+        text_column=choices.gold_text_column,
+        label_column=choices.gold_label_column,
+        names=names,
+        multi_label=multi_label,
+        flags="--gold-",
+    )
 
 
 def _pick(source: Source, flags: str, text_column: str, required_label: str | None, columns: Sequence[str]) -> None:

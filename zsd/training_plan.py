@@ -18,7 +18,7 @@ from zsd import storage
 from zsd.assets import BUNDLED_SPARSE_TEACHER, BUNDLED_TEACHER
 from zsd.config import DistillConfig
 from zsd.errors import ConfigError
-from zsd.gold import GoldRows, read_gold
+from zsd.gold import GoldRows, read_gold, read_reviewed
 from zsd.shards import Store, checksum, read_json
 from zsd.soft_labels import Recipe, fit_recipe
 from zsd.students.folder import CARD, STUDENT, checkpoint_here
@@ -140,16 +140,9 @@ class _Reviewed:
         labels = store.manifest["labels"]
         names, multi_label = labels["names"], labels["multi_label"]
         self.excluded = frozenset(text_keys(_test_texts(config, names, multi_label)))
-        if not config.gold:
+        gold = read_reviewed(config, names, multi_label=multi_label)
+        if gold is None:
             return
-        gold = read_gold(
-            config.gold,
-            text_column=config.gold_text_column,
-            label_column=config.gold_label_column,
-            names=names,
-            multi_label=multi_label,
-            flags="--gold-",
-        )
         self._take(gold, len(names))
         if not self.classes:
             raise ConfigError(f"--gold {' '.join(config.gold)}: all its rows are among --test: give others")

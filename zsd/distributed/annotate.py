@@ -34,9 +34,8 @@ from zsd.distributed.predict import DEFERRAL_UNIT_ROWS, ENGINE_AGREEMENT, predic
 from zsd.distributed.store_job import ingest_corpus
 from zsd.distributed.train import distill
 from zsd.errors import ConfigError
-from zsd.gold import read_gold
+from zsd.gold import read_reviewed
 from zsd.heldout import heldout_rows, read_card
-from zsd.labels import LabelSet
 from zsd.options import shared_options
 from zsd.output import claim
 from zsd.shards import MANIFEST, Store, read_json, write_json
@@ -66,7 +65,7 @@ def annotate(config: AnnotateConfig, arguments: dict[str, Any]) -> dict[str, Any
     if not storage.resolve(config.output).is_local:
         raise ConfigError(f"--output {config.output}: zsd annotate works in a local or mounted folder only")
     labels = config.label_set()
-    _check_gold(config, labels)
+    read_reviewed(config, labels.names, multi_label=labels.multi_label)  # a mistake in them is found before labelling
     asked = {one.name: getattr(config, one.name) for one in fields(config) if one.name not in NOT_IDENTITY}
     identity = asked | {
         "class_names": labels.to_dict(),
@@ -92,19 +91,6 @@ def annotate(config: AnnotateConfig, arguments: dict[str, Any]) -> dict[str, Any
         manifest |= {"annotation": summary}
         write_json(storage.join(config.output, MANIFEST), manifest)
     return manifest
-
-
-def _check_gold(config: AnnotateConfig, labels: LabelSet) -> None:
-    """Find a mistake in the reviewed rows before the first sample is labelled."""
-    if config.gold:
-        read_gold(
-            config.gold,
-            text_column=config.gold_text_column,
-            label_column=config.gold_label_column,
-            names=labels.names,
-            multi_label=labels.multi_label,
-            flags="--gold-",
-        )
 
 
 def _folder(config: AnnotateConfig, number: int) -> str:

@@ -16,7 +16,7 @@ from zsd.distributed.benchmark import FOLDER, benchmark
 from zsd.distributed.label import label
 from zsd.distributed.train import distill
 from zsd.errors import ConfigError
-from zsd.gold import read_gold
+from zsd.gold import read_gold, read_reviewed
 from zsd.options import shared_options
 from zsd.shards import Store, read_json
 from zsd.students.folder import CARD, STUDENT
@@ -97,13 +97,17 @@ def _check(
         if student is not None:
             parse_student(student)
     labels = labelling.label_set()
-    classes: dict[str, Any] = {"names": labels.names, "multi_label": labels.multi_label}
     if test:
-        some: dict[str, Any] = {"limit": HELDOUT_ROWS, "required": False}
-        read_gold(test, text_column=text_column, label_column=label_column, **classes, **some)
-    if config.gold:
-        text_column, label_column = config.gold_text_column, config.gold_label_column
-        read_gold(config.gold, text_column=text_column, label_column=label_column, **classes, flags="--gold-")
+        read_gold(
+            test,
+            text_column=text_column,
+            label_column=label_column,
+            names=labels.names,
+            multi_label=labels.multi_label,
+            limit=HELDOUT_ROWS,
+            required=False,
+        )
+    read_reviewed(config, labels.names, multi_label=labels.multi_label)
 
 
 def _write_heldout(output: str) -> str:
