@@ -9,7 +9,7 @@ import ray
 from zsd.distributed import cluster, sizing
 from zsd.distributed.cluster import NO_CPU_SECONDS, _submitted_variables
 from zsd.distributed.sizing import pool_size, train_resources
-from zsd.errors import ConfigError
+from zsd.errors import ConfigError, EngineError
 
 
 def nodes(monkeypatch: pytest.MonkeyPatch, *sizes: tuple[int, int]) -> None:
@@ -54,7 +54,7 @@ def test_training_waits_for_nodes_where_some_may_join(
     assert train_resources(2, may_grow=True) == (False, 3)
     assert events[-1] == "removed"
     nodes(monkeypatch, (0, 0))
-    with pytest.raises(ConfigError, match="only 0 CPUs"):
+    with pytest.raises(ConfigError, match=r"no node of the cluster has a CPU yet: .* with --num-workers N"):
         train_resources(1)
 
 
@@ -112,6 +112,23 @@ def test_what_a_job_was_submitted_with_is_not_told_to_ray_again(monkeypatch: pyt
     for runtime, names in (({"env_vars": {"ZSD_CACHE": "/c"}}, {"ZSD_CACHE"}), ({}, set()), (None, set())):
         monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps({"runtime_env": runtime, "metadata": {}}))
         assert _submitted_variables() == names
+
+
+@pytest.mark.parametrize("address", [None, ""])
+def test_a_cluster_that_cannot_start_here_is_not_one_at_an_address(
+    address: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(**options: Any) -> None:
+        raise RuntimeError("no room in /dev/shm")
+
+    if address is None:
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    else:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", fail)
+    with pytest.raises(EngineError, match="Ray cannot start on this machine: no room in /dev/shm"):
+        cluster.connect(None)
 
 
 def test_a_job_without_an_address_joins_no_other_cluster_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:

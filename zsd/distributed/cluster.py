@@ -68,7 +68,7 @@ def connect(address: str | None) -> None:
                 )
         except (ConnectionError, ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
-            if address is None:
+            if not address:
                 raise EngineError(f"Ray cannot start on this machine: {reason}") from None
             raise ConfigError(
                 f"no Ray cluster at {address!r} ({reason}): check --ray-address or $RAY_ADDRESS"

@@ -80,7 +80,7 @@ def train_resources(workers: int, *, may_grow: bool = False) -> tuple[bool, int]
             is used; GPUs are not asked for.
 
     Raises:
-        ConfigError: there are more workers than CPUs.
+        ConfigError: there are more workers than CPUs, or no CPU at all.
     """
     use_gpu, threads = _fitting(workers)
     if not threads and may_grow:
@@ -88,6 +88,11 @@ def train_resources(workers: int, *, may_grow: bool = False) -> tuple[bool, int]
         use_gpu, threads = _fitting(workers)
     if not threads:
         total = sum(cpus for cpus, _ in _nodes())
+        if not total:
+            raise ConfigError(
+                "no node of the cluster has a CPU yet: say how many training workers its autoscaler shall make room "
+                "for, with --num-workers N"
+            )
         raise ConfigError(f"--num-workers {workers}: the cluster has only {total} CPUs: ask for no more workers")
     return use_gpu, threads
 
