@@ -10,6 +10,7 @@ import pyarrow.fs as pafs
 
 from zsd import storage
 from zsd.errors import OutputError
+from zsd.redaction import redacted
 from zsd.shards import read_json, write_json
 
 WORK = {
@@ -40,7 +41,7 @@ def claim(output: str, job: str, identity: dict[str, Any]) -> None:
         OutputError: another job with the same name lives here (what differs is named), or one that does not go with
             it, or something that zsd did not write; or the directory cannot be written.
     """
-    identity = json.loads(json.dumps(identity))  # as it will be read back
+    identity = json.loads(redacted(json.dumps(identity, ensure_ascii=False)))  # as it will be read back
     try:
         _refuse_foreign(output, job)
         file = job_file(output, job)

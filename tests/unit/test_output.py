@@ -30,6 +30,13 @@ def test_a_tuple_is_the_list_it_becomes(tmp_path: Path) -> None:
             work(tmp_path)
 
 
+def test_what_is_hidden_in_its_file_does_not_make_another_job_of_it(tmp_path: Path) -> None:
+    for _ in range(2):
+        claim(str(tmp_path), "label", {"labels": {"names": ["PASSWORD=geändert", "other"]}})
+        if not (tmp_path / "soft_labels").exists():
+            work(tmp_path)
+
+
 def test_a_different_job_names_what_differs(tmp_path: Path) -> None:
     claim(str(tmp_path), "label", IDENTITY)
     work(tmp_path)
