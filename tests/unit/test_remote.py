@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from zsd.benchmark.remote import Answer, Remote
+from zsd.benchmark.contestants import make_contestant
+from zsd.benchmark.remote import COMMON, Answer, Remote
 from zsd.errors import EngineError, TeacherError
 
 
@@ -21,6 +22,10 @@ def make_adder(start: int) -> tuple[int, Answer]:
         return start + question
 
     return os.getpid(), answer
+
+
+def test_what_is_imported_once_for_all_is_there() -> None:
+    assert make_contestant.__module__ == COMMON, "the server that forks passes over a module that it does not find"
 
 
 def test_answers_come_from_another_process() -> None:
