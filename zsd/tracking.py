@@ -43,7 +43,7 @@ def check_tracking(uri: str) -> None:
     mlflow = _mlflow(uri)
     try:
         mlflow.search_experiments(max_results=1)
-    except (mlflow.exceptions.MlflowException, OSError) as error:
+    except _failures() as error:
         raise ConfigError(f"--mlflow {uri}: cannot be reached: {storage.first_line(error)}") from None
     say(f"tracking: {_absolute(uri)}")
 
@@ -78,7 +78,7 @@ def log_night(uri: str, result: dict[str, Any], night: Night) -> None:
                 mlflow.log_artifacts(scratch)
             if result["version"] is not None:
                 _log_student(mlflow, local_student(night.path(STUDENT)))
-    except (mlflow.exceptions.MlflowException, OSError) as error:
+    except _failures() as error:
         raise StoreError(
             f"--mlflow {uri}: {storage.first_line(error)}: the night's decision ({result['decision']}) stands, run the "
             "same command again to log it"
@@ -118,10 +118,19 @@ def _mlflow(uri: str) -> Any:
         import mlflow
         import mlflow.exceptions
         import mlflow.pyfunc
+        import sqlalchemy  # noqa: F401  MLflow would miss it only when it opens a database
     except ImportError:
         raise ConfigError(f"--mlflow {uri}: MLflow is not installed: pip install 'zsd[tracking]'") from None
     mlflow.set_tracking_uri(_absolute(uri))
     return mlflow
+
+
+def _failures() -> tuple[type[Exception], ...]:
+    """What is raised where MLflow cannot log: its own error, its database's, that of a driver which is not there."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return MlflowException, SQLAlchemyError, OSError, ImportError
 
 
 def _absolute(uri: str) -> str:

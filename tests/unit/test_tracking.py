@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from zsd.errors import ConfigError
+from zsd.errors import ConfigError, StoreError
 from zsd.night import Night
 from zsd.nightly_config import TRACKING_FILE
 from zsd.tracking import check_tracking, figures, log_night
@@ -84,6 +84,25 @@ def test_a_night_is_one_run_with_figures_reports_and_the_model(
 def test_a_server_that_is_not_there_is_one_line() -> None:
     with pytest.raises(ConfigError, match="--mlflow nonsense://x: cannot be reached"):
         check_tracking("nonsense://x")
+
+
+def test_a_database_that_cannot_be_opened_is_one_line(
+    night: Night, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow.store.db.utils
+
+    monkeypatch.setattr(mlflow.store.db.utils, "MAX_RETRY_COUNT", 1)
+    with pytest.raises(ConfigError, match=f"--mlflow sqlite:///{tmp_path}: cannot be reached: .*unable to open"):
+        check_tracking(f"sqlite:///{tmp_path}")
+    with pytest.raises(StoreError, match=r"unable to open.*run the same command again to log it"):
+        log_night(f"sqlite:///{tmp_path}", RESULT, night)
+
+
+def test_a_database_without_its_driver_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    for driver in ("psycopg", "psycopg2"):
+        monkeypatch.setitem(sys.modules, driver, None)
+    with pytest.raises(ConfigError, match=r"--mlflow postgresql://db:5432/x: cannot be reached: .*psycopg"):
+        check_tracking("postgresql://db:5432/x")
 
 
 def test_nights_of_one_name_in_two_projects_are_two_runs(night: Night, tmp_path: Path) -> None:
