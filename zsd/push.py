@@ -135,11 +135,11 @@ def _manifest(source: storage.Location, card: dict[str, Any]) -> dict[str, Any] 
 
 
 def _quality(source: storage.Location) -> dict[str, Any] | None:
-    """What `zsd benchmark` found of this very student on gold labels, where its report lies beside it."""
+    """What `zsd benchmark` found of this very student, alone, on gold labels, where its report lies beside it."""
     asked, found = _beside(source, "job-benchmark.json"), _beside(source, "benchmark", "benchmark.json")
     if asked is None or found is None or not source.is_local or not found["task"]["gold"]:
         return None
-    fits = asked.get("student_fingerprint") == checkpoint_fingerprint(Path(source.path))
+    fits = asked.get("student_fingerprints") == [checkpoint_fingerprint(Path(source.path))]
     return found["quality"] if fits else None
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,16 @@ import yaml
 from tests.families import tiny_checkpoint
 from tests.s3_server import Server
 from zsd import storage
+from zsd.assets import BUNDLED_TEACHER
+from zsd.benchmark_config import BenchmarkConfig
 from zsd.cli import main
+from zsd.distributed.benchmark import _identity
 from zsd.errors import ConfigError, OutputError, StudentError
+from zsd.labels import LabelSet
 from zsd.model_card import model_card, plain, portable
 from zsd.push import push
 from zsd.push_config import PushConfig
+from zsd.shards import write_json
 from zsd.students import load_student
 
 NAMES = ["/r/billing", "delivery | <b>late</b>", "[returns](http://evil)"]
@@ -194,6 +200,26 @@ def test_figures_on_gold_labels_are_on_the_card() -> None:
     text = model_card("m", "encoder", CARD, manifest=None, quality={"teacher": side, "student": side}, license_id=None)
     assert "| accuracy | 0.750 | 0.750 |" in text
     assert "| F1 of billing | 0.500 | 0.500 |" in text
+
+
+def test_what_a_benchmark_of_this_very_student_found_is_pushed_with_it(output: Path, tmp_path: Path) -> None:
+    place, data = tmp_path / "out", tmp_path / "gold.csv"
+    shutil.copytree(output, place)
+    data.write_text("text,label\n")
+    config = BenchmarkConfig(model=(str(place),), data=(str(data),), output=str(place))
+    labels = LabelSet(names=("a", "b", "c"))
+    side = {"rows": 300, "accuracy": 0.75, "ece": 0.1, "per_class": {"a": {"f1": 0.5}}, "confusion": [[1]]}
+    write_json(
+        str(place / "benchmark" / "benchmark.json"),
+        {"task": {"gold": True}, "quality": {"teacher": side, "student": side}},
+    )
+    student = str(place / "student")
+    for number, students in enumerate([[student], [student, student], [str(tiny_checkpoint(tmp_path / "o", "bert"))]]):
+        identity = _identity(config, BUNDLED_TEACHER, labels, students)
+        write_json(str(place / "job-benchmark.json"), identity)
+        push(PushConfig(model=str(place), to=str(tmp_path / f"m{number}")))
+        card = (tmp_path / f"m{number}" / "README.md").read_text()
+        assert ("| accuracy | 0.750 | 0.750 |" in card) == (number == 0)
 
 
 def test_a_card_of_almost_nothing_names_no_figure() -> None:
