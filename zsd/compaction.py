@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from zsd import storage
 from zsd.corpus.reduce import chunked
+from zsd.errors import StoreError
 from zsd.shards import describe_file, footer_of
 from zsd.units import Part
 
@@ -87,4 +88,11 @@ def merge(asked: Merge) -> str:
 
 
 def _read(asked: Merge, part: Part) -> pa.Table:
-    return storage.read_parquet(storage.join(asked.directory, part.name)).replace_schema_metadata(None)
+    uri = storage.join(asked.directory, part.name)
+    try:
+        return storage.read_parquet(uri).replace_schema_metadata(None)
+    except (pa.ArrowException, OSError) as error:
+        raise StoreError(
+            f"{uri}: cannot be read ({storage.first_line(error)}): run the same command again; if that does not help "
+            "the file is damaged: zsd verify --repair puts it aside, and the command makes it again"
+        ) from None

@@ -161,12 +161,16 @@ def read_row_groups(corpus: str, unit: Unit) -> list[pa.Table]:
 def commit_unit(directory: str, table: pa.Table, record: UnitRecord) -> UnitRecord:
     """Write a unit's file, whole or not at all, and return its record.
 
+    Its pages have checksums: until the manifest lists the file nothing else would tell a changed byte.
+
     Raises:
         OSError: the storage failed.
     """
     sink = pa.BufferOutputStream()
     table = table.replace_schema_metadata(footer_of([record]))
-    pq.write_table(table, sink, compression="zstd", use_dictionary=["label"], store_schema=True)
+    pq.write_table(
+        table, sink, compression="zstd", use_dictionary=["label"], store_schema=True, write_page_checksum=True
+    )
     storage.write_bytes_atomic(storage.join(directory, record.part), sink.getvalue().to_pybytes())
     return record
 

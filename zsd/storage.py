@@ -79,7 +79,8 @@ def read_parquet(uri: str | Path, columns: Sequence[str] | None = None) -> pa.Ta
 
     def read() -> pa.Table:
         with place.fs.open_input_file(place.path) as file:
-            return pq.ParquetFile(file).read(columns=None if columns is None else list(columns))
+            parquet = pq.ParquetFile(file, page_checksum_verification=True)
+            return parquet.read(columns=None if columns is None else list(columns))
 
     return persistently(place, read)
 

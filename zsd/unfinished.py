@@ -1,6 +1,7 @@
 """Is what an unfinished job has committed so far readable, and all of it of this job's corpus?
 
-There is no manifest yet, so no checksums: a file is read whole, and held to the corpus it was made from.
+There is no manifest yet, so no checksums of files: a file is read whole, its pages are held to their own checksums and
+its ids to those of the corpus rows it was made from.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from zsd.errors import InputError, StoreError
 from zsd.known_rows import Reused
 from zsd.output import job_file
 from zsd.reuse import REUSE
-from zsd.shards import MANIFEST, PREDICTIONS, SOFT_LABELS, describe_file, read_json, store_root
-from zsd.units import Part, coverage
+from zsd.shards import MANIFEST, PREDICTIONS, SOFT_LABELS, describe_file, read_json, read_row_groups, store_root
+from zsd.units import Part, Unit, coverage
 from zsd.verify import Verification, verify_store
 
 FOLDERS = {"label": SOFT_LABELS, "predict": PREDICTIONS}
@@ -42,9 +43,11 @@ def verify(uri: str) -> Verification:
     for name in found.foreign:
         result.foreign.add(name)
         result.damage(name, "foreign: not of this job's corpus")
-    sizes = {shard.name.removeprefix("shard-").removesuffix(".parquet"): shard.row_groups for shard in shards}
+    sizes = {shard.name: shard.row_groups for shard in shards}
     for part in found.parts:
-        result.rows += _check(directory, part, sum(sizes[part.stem][part.first : part.stop]), result)
+        shard = f"shard-{part.stem}.parquet"
+        unit = Unit(shard=shard, first=part.first, sizes=sizes[shard][part.first : part.stop])
+        result.rows += _check(directory, part, _ids(root, unit), result)
     todo = sum(unit.rows for unit in found.missing)
     result.problems.append(f"unfinished: {todo:,} of {sum(shard.rows for shard in shards):,} rows are still to do")
     return result
@@ -63,7 +66,16 @@ def _shards(root: str) -> Sequence[Shard]:
         raise StoreError(f"{record}: is damaged: the job's own command says what to do") from None
 
 
-def _check(directory: str, part: Part, rows: int, result: Verification) -> int:
+def _ids(root: str, unit: Unit) -> list[str]:
+    """The ids of a unit's rows in the corpus."""
+    try:
+        tables = read_row_groups(storage.join(root, "corpus"), unit)
+    except OSError as error:
+        raise StoreError(f"{root}/corpus/{unit.shard}: cannot be read: {storage.first_line(error)}") from None
+    return [one for table in tables for one in table["id"].to_pylist()]
+
+
+def _check(directory: str, part: Part, ids: list[str], result: Verification) -> int:
     """Rows of a file, none where it is damaged."""
     try:
         table = storage.read_parquet(storage.join(directory, part.name))
@@ -72,7 +84,9 @@ def _check(directory: str, part: Part, rows: int, result: Verification) -> int:
     except (pa.ArrowException, OSError, StoreError) as error:
         result.damage(part.name, f"unreadable: {storage.first_line(error)}")
         return 0
-    expected = rows - sum(record.rejected for record in records)
+    expected = len(ids) - sum(record.rejected for record in records)
     if table.num_rows != expected:
         result.damage(part.name, f"{table.num_rows} rows, the corpus has {expected} for it")
+    elif len(set(ids).intersection(table["id"].to_pylist())) != expected:
+        result.damage(part.name, "its rows are not those that the corpus has for it")
     return int(table.num_rows)

@@ -3,12 +3,17 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from tests.unit.store import UNITS, build, ingest
+from tests.unit.store import UNITS, build, ingest, labelled, record
 from zsd.cli import main
+from zsd.compaction import Merge, merge
 from zsd.errors import InputError, StoreError
+from zsd.shards import commit_unit
 from zsd.unfinished import verify
+from zsd.units import parse_part
 
 FIRST, SECOND = (unit.part for unit in UNITS)
 
@@ -20,6 +25,9 @@ def unfinished(root: Path) -> Path:
     (root / "job-label.json").write_text("{}")
     (root / "corpus").mkdir()
     (root / "corpus" / "ingest.json").write_text(json.dumps(ingest(12, 12).to_dict()))
+    ids = [f"id-{u}-{n}" for u in range(3) for n in range(4)]
+    corpus = pa.table({"id": ids, "text": [f"text of {one}" for one in ids]})
+    pq.write_table(corpus, root / "corpus" / "shard-00000.parquet", row_group_size=4)
     return directory
 
 
@@ -50,7 +58,51 @@ def test_a_file_of_too_few_rows_is_damaged(tmp_path: Path) -> None:
     (directory / FIRST).rename(directory / "part-00000-000002-000003.parquet")
     wide = directory / "part-00000-000000-000002.parquet"
     (directory / SECOND).rename(wide)
-    assert verify(str(tmp_path)).damaged == {wide.name}
+    result = verify(str(tmp_path))
+    assert f"{wide.name}: 4 rows, the corpus has 8 for it" in result.problems
+    assert result.damaged == {wide.name, "part-00000-000002-000003.parquet"}
+
+
+@pytest.mark.parametrize("of_another_corpus", [False, True])
+def test_the_rows_of_other_units_are_damage(tmp_path: Path, of_another_corpus: bool) -> None:
+    directory = unfinished(tmp_path)
+    other = directory / SECOND
+    if of_another_corpus:
+        ids = [f"other-{n}" for n in range(4)]
+        commit_unit(str(tmp_path), labelled(ids), record(UNITS[0]))
+        other = tmp_path / FIRST
+    (directory / FIRST).write_bytes(other.read_bytes())
+    result = verify(str(tmp_path))
+    assert result.damaged == {FIRST}
+    assert f"{FIRST}: its rows are not those that the corpus has for it" in result.problems
+
+
+def test_a_changed_byte_is_damage_or_changes_no_value(tmp_path: Path) -> None:
+    directory = unfinished(tmp_path)
+    whole = (directory / FIRST).read_bytes()
+    table = pq.read_table(directory / FIRST)
+    pages = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    seen = 0
+    for position in range(4, pages, 5):
+        changed = bytearray(whole)
+        changed[position] ^= 1
+        (directory / FIRST).write_bytes(changed)
+        if verify(str(tmp_path)).damaged:
+            seen += 1
+        else:
+            assert pq.read_table(directory / FIRST).equals(table), position
+    assert seen > 0.7 * len(range(4, pages, 5)), "the rest describes pages and is not read"
+
+
+def test_merging_a_damaged_file_says_what_to_do(tmp_path: Path) -> None:
+    directory = unfinished(tmp_path)
+    changed = bytearray((directory / SECOND).read_bytes())
+    changed[200] ^= 1
+    (directory / SECOND).write_bytes(changed)
+    parts = tuple(part for unit in UNITS if (part := parse_part(unit.part)))
+    with pytest.raises(StoreError, match=f"{SECOND}: cannot be read .*: zsd verify --repair puts it aside"):
+        merge(Merge(directory=str(directory), parts=parts))
+    assert sorted(file.name for file in directory.iterdir()) == [FIRST, SECOND]
 
 
 def test_a_folder_without_a_job_and_a_job_without_a_corpus(tmp_path: Path) -> None:
