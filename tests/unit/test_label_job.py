@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoConfig
 
 from tests import here
 from tests.corpora import write_corpus
 from tests.faults.content import Reference
 from zsd.config import LabelConfig
-from zsd.distributed.label import label
+from zsd.distributed.label import default_unit_rows, label
 from zsd.errors import InputError
 from zsd.verify import verify_store
 
@@ -70,3 +71,14 @@ def test_a_resumed_job_does_not_need_the_store_whose_rows_it_has_taken(
     assert label(asked) == manifest
     with pytest.raises(InputError, match="holds no store"):
         label(config(tmp_path / "b.jsonl", tmp_path / "another", reuse=(str(first),)))
+
+
+@pytest.mark.parametrize(
+    ("layers", "hidden", "hypotheses", "rows"),
+    [(6, 384, 4, 256), (2, 16, 4, 256), (12, 768, 4, 32), (24, 1024, 4, 9), (6, 384, 150, 8), (24, 1024, 150, 8)],
+)
+def test_a_larger_teacher_and_more_labels_make_smaller_pieces(
+    layers: int, hidden: int, hypotheses: int, rows: int
+) -> None:
+    config = AutoConfig.for_model("bert", num_hidden_layers=layers, hidden_size=hidden)
+    assert default_unit_rows(config, hypotheses) == rows

@@ -23,10 +23,13 @@ from zsd.teachers.nli import absolute_checkpoint, load_teacher
 from zsd.units import Unit
 
 UNIT_PAIRS = 1024
-"""Pairs of a row group, the finest grain of work: some ten seconds of a small teacher on one core at most."""
+"""Pairs of a row group, the finest grain of work: some ten seconds on one core of a teacher as large as the bundled."""
 
-UNIT_ROWS_LEAST = 64
-"""Rows of a row group even with many labels."""
+UNIT_WEIGHTS = 12 * 6 * 384**2
+"""Weights in the encoder of that teacher; a larger one gets as many fewer pairs."""
+
+UNIT_ROWS_LEAST = 8
+"""Rows of a row group even of a large teacher with many labels."""
 
 
 def label(config: LabelConfig) -> dict[str, Any]:
@@ -77,10 +80,21 @@ def label(config: LabelConfig) -> dict[str, Any]:
         job="label",
         folder=SOFT_LABELS,
         identity=identity,
-        unit_rows=max(UNIT_ROWS_LEAST, UNIT_PAIRS // len(labels.hypotheses)),
+        unit_rows=default_unit_rows(teacher.config, len(labels.hypotheses)),
         plan=plan,
         reuse=reuse if stores else None,
     )
+
+
+def default_unit_rows(config: Any, hypotheses: int) -> int:
+    """Rows of a row group: about ten seconds of the slowest actor, whatever the teacher and however many the labels.
+
+    Args:
+        config: the teacher's transformers configuration; an encoder layer has about 12 H^2 weights.
+        hypotheses: of a row.
+    """
+    weights = 12 * config.num_hidden_layers * config.hidden_size**2
+    return max(UNIT_ROWS_LEAST, int(UNIT_PAIRS * min(1.0, UNIT_WEIGHTS / weights)) // hypotheses)
 
 
 def _reusable(config: LabelConfig, identity: dict[str, Any]) -> list[str]:
