@@ -1,11 +1,13 @@
 """Command lines found in files, and whether the real parsers take them: a flag that is renamed is found here.
 
 Known are ``zsd ...``, ``python jobs/NAME.py ...`` and ``ray ...`` (its own command line, and of ``ray job submit`` the
-command that it submits); of others, that the files of the repository which they name are there.
+command that it submits); of ``docker run``, the ``zsd`` command inside the container; of others, that the files of the
+repository which they name are there.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -22,13 +24,20 @@ from zsd.options import make
 from zsd.training_flags import parse_training_flags
 
 ROOT = Path(__file__).parents[1]
-_STARTS = re.compile(r"(?:[A-Z_]+=\S+ )*(zsd|ray|python3? jobs/\S+\.py|kubectl|docker|cluster/local\.sh)\s")
+_STARTS = re.compile(
+    r"(?:[A-Z_]+=\S+ )*((?:[\w./-]+/)?zsd|ray|python3? jobs/\S+\.py|kubectl|docker|cluster/local\.sh)\s"
+)
 _SHELL = re.compile(r"\s*(?:&&|\|\||[;|])\s*")
+_EXEC = re.compile(r"\s*(?:CMD|ENTRYPOINT)\s+(\[.*\])\s*")  # a Dockerfile's
 
 
 def commands(text: str) -> Iterator[list[str]]:
     """The commands in a script, a manifest, a Dockerfile or a Markdown text, also those in its comments."""
     for line in text.replace("\\\n", " ").splitlines():
+        exec_form = _EXEC.fullmatch(line)
+        if exec_form:
+            yield json.loads(exec_form[1])
+            continue
         bare = re.sub(r"^\s*(?:#|-|\w+:|>)?\s*(?:.*Run with:\s+)?", "", line)
         for part in _SHELL.split(bare):
             if _STARTS.match(part):
@@ -49,10 +58,12 @@ def check(words: Sequence[str]) -> None:
     for word in words:
         if re.match(r"(cluster|jobs)/[\w./-]+\.\w+$", word):
             assert (ROOT / word).is_file(), f"{word} is not in the repository: {shlex.join(words)}"
-    if words[0] == "zsd":
+    if Path(words[0]).name == "zsd":
         check_zsd(words[1:])
     elif words[0] == "ray":
         check_ray(words[1:])
+    elif words[:2] == ["docker", "run"] and "zsd" in words:
+        check_zsd(words[words.index("zsd") + 1 :])
     elif words[0].startswith("python"):
         name = Path(words[1]).stem
         if name != "distill_classifier":

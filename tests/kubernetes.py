@@ -3,7 +3,7 @@
 KubeRay's resources are checked against a list of their fields. To check the manifests under cluster/kuberay against
 KubeRay's own CustomResourceDefinitions, from ray-operator/config/crd/bases in https://github.com/ray-project/kuberay::
 
-    python -m tests.kubernetes ray.io_rayjobs.yaml ray.io_raycronjobs.yaml
+    python -m tests.kubernetes ray.io_rayjobs.yaml ray.io_rayclusters.yaml ray.io_raycronjobs.yaml
 """
 
 from __future__ import annotations

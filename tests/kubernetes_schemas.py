@@ -26,6 +26,7 @@ VERSION = "1.30.0"  # fields are only ever added: what an old server takes, a ne
 
 RAY = """
 RayJob: apiVersion! =ray.io/v1, kind! =RayJob, metadata! ObjectMeta, spec! RayJobSpec
+RayCluster: apiVersion! =ray.io/v1, kind! =RayCluster, metadata! ObjectMeta, spec! RayClusterSpec
 RayCronJob: apiVersion! =ray.io/v1, kind! =RayCronJob, metadata! ObjectMeta, spec! RayCronJobSpec
 RayCronJobSpec: jobTemplate! RayJobSpec, schedule! string, suspend boolean
 RayJobSpec: entrypoint string, runtimeEnvYAML string, jobId string, metadata map, rayClusterSpec RayClusterSpec,
@@ -149,5 +150,6 @@ KINDS: dict[Kind, str] = {
         if "properties" in definition
     },
     ("ray.io/v1", "RayJob"): "RayJob",
+    ("ray.io/v1", "RayCluster"): "RayCluster",
     ("ray.io/v1", "RayCronJob"): "RayCronJob",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,16 @@ import ray
 from botocore.session import get_session
 from botocore.validate import ParamValidator
 from ray.runtime_env import RuntimeEnv
-from ray.scripts.scripts import cli as ray_cli
 
-from tests.command_lines import ROOT, check, check_job_file, check_zsd, commands
+from tests.command_lines import ROOT, check, check_job_file, check_ray, check_zsd, commands
+from tests.compute_engine import instance_problems
 from tests.crds import documents
-from tests.kubernetes import problems
 from zsd.errors import ConfigError
 
 CLUSTER = ROOT / "cluster"
 LAUNCHERS = [CLUSTER / "aws.yaml", CLUSTER / "gcp.yaml"]
 KUBERNETES = sorted((CLUSTER / "kuberay").glob("*.yaml"))
-NO_COMMANDS = ("storage.yaml", "nightly-config.yaml")
+NO_COMMANDS = ("nightly-config.yaml",)
 CONFIGS = sorted((ROOT / "jobs" / "configs").glob("*.toml"))
 WITH_COMMANDS = [
     *(*LAUNCHERS, *KUBERNETES, *CONFIGS, CLUSTER / "Dockerfile", CLUSTER / "local.sh"),
@@ -66,61 +66,35 @@ def test_a_node_of_aws_is_one_that_ec2_takes() -> None:
     assert "InstanceTyp" in renamed.generate_report()
 
 
-@pytest.mark.parametrize("file", KUBERNETES, ids=relative)
-def test_a_manifest_is_valid_for_kubernetes(file: Path) -> None:
-    for document in documents(file):
-        assert problems(document) == []
+def test_a_node_of_gcp_is_one_that_compute_engine_takes() -> None:
+    (cluster,) = documents(CLUSTER / "gcp.yaml")
+    assert cluster["available_node_types"]
+    for name, node in cluster["available_node_types"].items():
+        assert instance_problems(node["node_config"]) == [], name
 
 
-@pytest.mark.parametrize("file", KUBERNETES, ids=relative)
-def test_what_a_manifest_runs_is_a_real_command_on_a_valid_job_file(file: Path, tmp_path: Path) -> None:
-    maps = {
-        one["metadata"]["name"]: one["data"] for f in KUBERNETES for one in documents(f) if one["kind"] == "ConfigMap"
-    }
-    found = entrypoints(documents(file))
-    assert bool(found) != (file.name in NO_COMMANDS)
-    for words in found:
-        check(words)
-        (config,) = [word for word in words if word.endswith(".toml")]
-        named = {data[Path(config).name] for data in maps.values() if Path(config).name in data}
-        assert len(named) == 1, f"{config} is in no ConfigMap"
-        job = tmp_path / Path(config).name
-        job.write_text(named.pop(), encoding="utf-8")
-        check_job_file(job, words[words.index("zsd") + 1])
-
-
-def entrypoints(value: Any) -> list[list[str]]:
-    """Every entrypoint and container command below a value."""
-    if isinstance(value, list):
-        return [words for one in value for words in entrypoints(one)]
-    if not isinstance(value, dict):
-        return []
-    own = [value["entrypoint"].split()] if "entrypoint" in value else []
-    own += [[*value["command"], *value.get("args", [])]] if "command" in value else []
-    return own + [words for one in value.values() for words in entrypoints(one)]
-
-
-def test_pods_are_not_root_and_what_they_mount_is_there() -> None:
-    claims = {one["metadata"]["name"] for f in KUBERNETES for one in documents(f) if one["kind"] != "RayJob"}
-    pods = [pod for file in KUBERNETES for document in documents(file) for pod in pod_specs(document)]
-    assert len(pods) >= 7
-    for pod in pods:
-        assert pod["securityContext"]["runAsNonRoot"] is True
-        volumes = {volume["name"]: volume for volume in pod["volumes"]}
-        for container in pod["containers"]:
-            assert container["securityContext"]["allowPrivilegeEscalation"] is False
-            assert {mount["name"] for mount in container["volumeMounts"]} <= volumes.keys()
-        for volume in volumes.values():
-            source = volume.get("persistentVolumeClaim", {}).get("claimName") or volume.get("configMap", {}).get("name")
-            assert source is None or source in claims
-
-
-def pod_specs(value: Any) -> list[dict[str, Any]]:
-    if isinstance(value, list):
-        return [pod for one in value for pod in pod_specs(one)]
-    if not isinstance(value, dict):
-        return []
-    return [value] * ("containers" in value) + [pod for one in value.values() for pod in pod_specs(one)]
+@pytest.mark.parametrize(
+    ("place", "value", "told"),
+    [
+        (["machinetype"], "n2-standard-4", "'machinetype' was unexpected"),
+        (["disks"], [], "should be non-empty"),
+        (["disks", 0, "autodelete"], True, "'autodelete' was unexpected"),
+        (["disks", 0, "initializeParams", "diskSizeGB"], 100, "'diskSizeGB' was unexpected"),
+        (["disks", 0, "initializeParams", "diskSizeGb"], "100 GB", "diskSizeGb"),
+        (["scheduling"], {"provisioningModel": "spot"}, "provisioningModel"),
+        (["scheduling"], {"onHostMaintenence": "TERMINATE"}, "'onHostMaintenence' was unexpected"),
+        (["serviceAccounts", 0, "scope"], ["x"], "'scope' was unexpected"),
+        (["shieldedInstanceConfig", "enableSecureBoot"], "yes", "enableSecureBoot"),
+    ],
+)
+def test_a_mistake_in_a_node_of_gcp_is_found(place: list[Any], value: object, told: str) -> None:
+    (cluster,) = documents(CLUSTER / "gcp.yaml")
+    node = cluster["available_node_types"]["head"]["node_config"]
+    inner = node
+    for step in place[:-1]:
+        inner = inner[step]
+    inner[place[-1]] = value
+    assert [one for one in instance_problems(node) if told in one]
 
 
 @pytest.mark.parametrize("file", WITH_COMMANDS, ids=relative)
@@ -147,6 +121,9 @@ def test_every_command_is_one_that_its_program_takes(file: Path, at_root: None) 
         "RAY_ADDRESS=x ray start --heads",
         "cd x && zsd lable --data a",
         "# zsd label --config jobs/configs/absent.toml",
+        "#   docker run --rm image:1 zsd run --outputs run",
+        'CMD ["zsd", "labels"]',
+        ".venv/bin/zsd runs",
     ],
 )
 def test_a_renamed_flag_or_file_is_found(line: str, at_root: None) -> None:
@@ -174,16 +151,18 @@ def test_the_runtime_environment_is_one_that_ray_takes(at_root: None) -> None:
     assert not any(re.search("(^|_)(KEY|TOKEN|SECRET|PASSWORD)(_|$)", name) for name in content["env_vars"])
 
 
-def test_the_local_cluster_gives_ray_only_flags_that_it_has() -> None:
-    start = ray_cli.get_command(click.Context(ray_cli), "start")
-    assert start is not None
-    known = {name for one in start.params for name in (*one.opts, *one.secondary_opts)}
+def test_the_local_cluster_gives_ray_only_what_it_takes() -> None:
     text = (CLUSTER / "local.sh").read_text(encoding="utf-8").replace("\\\n", " ")
-    lines = re.findall(r"^\s*begin \w+ (.*)$", text, flags=re.MULTILINE) + re.findall(
-        r"common=\((.*?)\)", text, re.DOTALL
-    )
-    used = {flag for line in lines for flag in re.findall(r"--[a-z-]+", line)}
-    assert {"--head", "--block", "--num-cpus", "--address"} <= used <= known
+    text = re.sub(r"\$\(\(.*?\)\)|\$\{ZSD_\w+:-(\d+)\}|\$\w+", lambda found: found[1] or "1", text)  # any value will do
+    (common,) = re.findall(r"^common=\((.*?)\)$", text, flags=re.DOTALL | re.MULTILINE)
+    started = re.findall(r"^\s*begin \w+ (.*)$", text, flags=re.MULTILINE)
+    asked = re.findall(r"\$\((ray [^|]*?) 2>\S+ \|", text)
+    assert len(started) == 3
+    assert len(asked) == 1
+    for words in started:
+        check_ray(["start", *shlex.split(common), *shlex.split(words)])
+    for words in asked:
+        check(shlex.split(words))
 
 
 def test_the_image_is_not_root_and_has_the_versions_that_were_tested() -> None:
@@ -202,7 +181,36 @@ def test_the_image_is_not_root_and_has_the_versions_that_were_tested() -> None:
     extras = set(re.findall(r"/opt/zsd\[([\w,]+)\]", text)[0].split(","))
     assert "tracking" in extras, "a night with --mlflow needs it"
     assert all(f"\n{extra} = [" in (ROOT / "pyproject.toml").read_text(encoding="utf-8") for extra in extras)
-    assert "model" not in " ".join(re.findall(r"^(?:COPY|ADD) .*", text, flags=re.MULTILINE))
+    assert model_steps(text) == []
+
+
+MODEL_STEP = (
+    r"^(?:COPY|ADD)\b.*model|https?:|from_pretrained|snapshot_download|"
+    r"(?:^RUN|[;&|])\s+(?:curl|wget|git|hf|huggingface-cli)\b"
+)
+
+
+def model_steps(dockerfile: str) -> list[str]:
+    """The steps that put a model into an image, or anything else that pip and apt-get do not."""
+    steps = dockerfile.replace("\\\n", " ").splitlines()
+    return [step for step in steps if not step.startswith("#") and re.search(MODEL_STEP, step)]
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "COPY models /opt/models",
+        "ADD https://example.org/x.tar /opt/x",
+        "RUN hf download x/y",
+        "RUN pip install huggingface_hub \\\n    && huggingface-cli download x/y",
+        "RUN wget $TEACHER",
+        "RUN true; curl --location $TEACHER",
+        "RUN python -c 'from huggingface_hub import snapshot_download as get; get(1)'",
+        "RUN git clone $TEACHER",
+    ],
+)
+def test_a_model_in_the_image_is_found(step: str) -> None:
+    assert model_steps(f"FROM python\n{step}\nUSER 1000") != []
 
 
 def test_versions_of_ray_agree_everywhere() -> None:
@@ -211,7 +219,10 @@ def test_versions_of_ray_agree_everywhere() -> None:
     assert {version for text in texts for version in re.findall(r'rayVersion: "(.+?)"', text)} == {pinned}
 
 
-def test_a_job_of_the_runtime_environment_names_every_command() -> None:
-    for name in ("label", "distill", "predict", "benchmark"):
-        with pytest.raises(SystemExit):
+def test_every_job_is_a_command_of_zsd() -> None:
+    names = {file.stem for file in (ROOT / "jobs").glob("*.py")} - {"__init__", "distill_classifier"}
+    assert {"label", "distill", "predict", "benchmark", "nightly"} <= names
+    for name in names:
+        with pytest.raises(SystemExit) as end:
             check_zsd([name, "--help"])
+        assert end.value.code == 0, name

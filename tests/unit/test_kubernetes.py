@@ -59,6 +59,8 @@ def test_a_mistake_in_a_ray_job_is_found(path: list[Any], value: object, told: s
     [
         ("raycronjob.yaml", ["spec", "timeZone"], "Etc/UTC", "timeZone"),  # KubeRay 1.6 does not know it
         ("raycronjob.yaml", ["spec", "jobTemplate", "spec"], {}, "'spec' was unexpected"),
+        ("raycluster.yaml", ["spec", "authOptions", "mode"], "tokens", "tokens"),
+        ("raycluster.yaml", ["spec", "rayClusterSpec"], {}, "'rayClusterSpec' was unexpected"),
         ("cronjob.yaml", ["spec", "concurrencyPolicy"], "Never", "concurrencyPolicy"),
         ("cronjob.yaml", ["spec", "timezone"], "Etc/UTC", "timezone"),
         ("cronjob.yaml", ["spec", "jobTemplate", "spec", "template"], {}, "'spec' is a required property"),
