@@ -13,6 +13,8 @@ from typing import Any
 import onnx
 import pytest
 import torch
+from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
 from tests.families import tiny_checkpoint
 from zsd import storage
@@ -20,6 +22,7 @@ from zsd.errors import EngineError, StoreError, StudentError, TeacherError
 from zsd.shards import Store
 from zsd.students import load_student
 from zsd.students.checkpoint import from_pretrained
+from zsd.students.token_embeddings import start_tokens
 from zsd.teachers.nli import load_teacher
 from zsd.teachers.weights import load_weights
 from zsd.verify import verify_store
@@ -30,6 +33,12 @@ RUNS_CODE = {
     *("pickle.load", "pickle.loads", "joblib.load", "eval", "exec", "os.system", "yaml.load", "yaml.unsafe_load"),
     *("dill.load", "dill.loads", "cloudpickle.load", "cloudpickle.loads", "marshal.loads", "shelve.open"),
 }
+
+NO_PICKLE = {"AutoConfig", "AutoTokenizer", "StaticModel", "StaticModelPipeline", "nn.EmbeddingBag"}
+"""What has a ``from_pretrained`` that reads JSON, safetensors or a matrix in memory."""
+HELPER = ("checkpoint.py", "auto")
+"""Where the one other call without ``use_safetensors=True`` lies: the tests above go through it."""
+COMMIT = "0" * 40
 
 
 class Planted:
@@ -62,6 +71,49 @@ def test_a_student_of_pickled_weights_is_refused_in_one_line(pickled: tuple[Path
     assert not witness.exists()
 
 
+@pytest.mark.parametrize("stray", [False, True], ids=["alone", "beside another file of safetensors"])
+@pytest.mark.parametrize("load", [load_student, start_tokens], ids=["student", "static:"])
+def test_pickled_weights_are_refused_whatever_a_checkpoint_is_wanted_for(
+    tmp_path: Path, load: Callable[[str], Any], stray: bool
+) -> None:
+    directory = pickle_weights(tiny_checkpoint(tmp_path / "model", "bert", num_labels=2))
+    if stray:
+        (directory / "adapter.safetensors").write_bytes(b"")
+    with pytest.raises(StudentError, match=r"model'? holds no model.safetensors but only pickled .*convert them to"):
+        load(str(directory))
+
+
+@pytest.mark.parametrize("auto", [AutoModel, AutoModelForSequenceClassification])
+def test_pickled_weights_of_the_hub_are_refused(tmp_path: Path, auto: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    repository = tmp_path / "models--alice--encoder"
+    pickle_weights(tiny_checkpoint(repository / "snapshots" / COMMIT, "bert", num_labels=2))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(COMMIT)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert from_pretrained(AutoConfig, "alice/encoder").model_type == "bert", "the repository is not found"
+    with pytest.raises(StudentError, match=r"student 'alice/encoder' .*model\.safetensors"):
+        from_pretrained(auto, "alice/encoder")
+
+
+def pickle_weights(directory: Path) -> Path:
+    """The same weights, harmless, as torch pickles them."""
+    torch.save(load_file(directory / "model.safetensors"), directory / "pytorch_model.bin")
+    (directory / "model.safetensors").unlink()
+    return directory
+
+
+def test_a_static_student_of_the_older_form_is_refused(tmp_path: Path) -> None:
+    for name, content in (
+        ("config.json", '{"model_type": "model2vec"}'),
+        ("pipeline.skops", ""),
+        ("tokenizer.json", "{}"),
+    ):
+        (tmp_path / name).write_text(content)
+    with pytest.raises(StudentError, match=r"no head\.safetensors is there: distil a student"):
+        load_student(tmp_path)
+
+
 def test_a_teacher_of_pickled_weights_is_refused_in_one_line(teacher_of: Callable[..., str], tmp_path: Path) -> None:
     directory, witness = tmp_path / "teacher", tmp_path / "witness"
     shutil.copytree(teacher_of(), directory)
@@ -80,8 +132,6 @@ def test_a_pickle_beside_safetensors_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_code_that_a_checkpoint_brings_is_never_run(tmp_path: Path) -> None:
-    from transformers import AutoModelForSequenceClassification
-
     directory, witness = tiny_checkpoint(tmp_path / "model", "bert", num_labels=2), tmp_path / "witness"
     (directory / "own.py").write_text(f"from pathlib import Path\nPath({str(witness)!r}).write_text('ran')\n")
     config = json.loads((directory / "config.json").read_text())
@@ -108,6 +158,9 @@ def test_the_code_loads_no_pickle_and_runs_no_text() -> None:
             assert given.get("trust_remote_code", "False") == "False", file
             assert given.get("allow_pickle", "False") == "False", file
             assert given.get("shell", "False") == "False", file
+            owner, _, method = name.rpartition(".")
+            if method == "from_pretrained" and owner not in {"", *NO_PICKLE} and (file.name, owner) != HELPER:
+                assert given.get("use_safetensors") == "True", f"{file}: {name}"
 
 
 @pytest.mark.parametrize("name", OUTSIDE)

@@ -76,7 +76,7 @@ def from_pretrained(auto: Any, source: str, **options: Any) -> Any:
         raise StudentError(f"student {source!r} is not a directory: give a checkpoint directory, or a hub name")
     if is_directory and (pickled := pickled_only(source)):
         raise StudentError(f"student {source!r} {refusal(pickled)}")
-    if auto is AutoModelForSequenceClassification:
+    if auto not in (AutoConfig, AutoTokenizer):  # a model, of whatever kind
         options["use_safetensors"] = True
     try:
         return auto.from_pretrained(source, trust_remote_code=False, **options)

@@ -34,6 +34,7 @@ from zsd.teachers.nli import one_line
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 TOKENIZER = "tokenizer.json"
+HEAD = "head.safetensors"
 BATCH = 1024
 """Texts a call."""
 ACTIVATIONS = {False: "softmax", True: "sigmoid"}
@@ -57,6 +58,8 @@ class StaticStudent(Student):
 
     def __init__(self, directory: str | Path, *, threads: int) -> None:
         try:
+            if not (Path(directory) / HEAD).is_file():  # the library would look for an older form, no safetensors
+                raise FileNotFoundError(f"no {HEAD} is there: distil a student from it, or make it again")
             json.loads((Path(directory) / TOKENIZER).read_text(encoding="utf-8"))  # the library raises a bare Exception
             pipeline = StaticModelPipeline.from_pretrained(Path(directory))
         except (OSError, ValueError, KeyError, SafetensorError) as error:
@@ -172,4 +175,4 @@ def save_static(
     save_pretrained(directory, embeddings_VD, tokenizer, config, create_model_card=False)
     head = {f"head.{n}.weight": layer.weight.detach().numpy() for n, layer in enumerate(layers)}
     head |= {f"head.{n}.bias": layer.bias.detach().numpy() for n, layer in enumerate(layers)}
-    save_file(head, directory / "head.safetensors")
+    save_file(head, directory / HEAD)

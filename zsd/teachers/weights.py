@@ -29,11 +29,15 @@ def load_weights(checkpoint: Checkpoint, *, dtype: torch.dtype, **options: Any) 
     """
     if pickled := pickled_only(checkpoint.path):
         raise checkpoint.error(f"{checkpoint} {refusal(pickled)}")
-    safe = {"trust_remote_code": False, "use_safetensors": True}
     try:
         with quiet_transformers():
             model, found = AutoModelForSequenceClassification.from_pretrained(
-                checkpoint.path, dtype=dtype, output_loading_info=True, **safe, **options
+                checkpoint.path,
+                dtype=dtype,
+                output_loading_info=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+                **options,
             )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise checkpoint.error(
