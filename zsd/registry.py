@@ -115,6 +115,10 @@ class Registry:
             if not storage.exists(self._path(name, VERSION_FILE)):
                 say(f"registry: {self._path(name)} was never finished (its run died): deleted")
                 storage.delete_folder(self._path(name))
+        self.follow()
+
+    def follow(self) -> None:
+        """Lead the link to what is in production: a run that died between the two writes has left it elsewhere."""
         pointer = self.current()
         if pointer is not None:
             self._link(pointer.version)
@@ -220,8 +224,15 @@ class Registry:
             return []
         return [json.loads(line) for line in storage.read_bytes(file).splitlines()]
 
+    def told(self) -> list[str]:
+        """Every version that the changelog says was put into production, the latest last.
+
+        That is not the one of the pointer where a run died before it recorded what it had done.
+        """
+        return [line["version"] for line in self.changelog() if line["event"] in ("promoted", "rolled back")]
+
     def _point(self, new: Pointer, before: Pointer | None, lock: RunLock) -> Pointer:
-        """The one write that changes production."""
+        """The one write that changes production; the link only follows it, see `follow`."""
         lock.check()
         if before is not None and before.token > lock.token:
             raise LockError(f"{self.uri}: a later run has put {before.version} into production: nothing was changed")

@@ -124,6 +124,54 @@ def test_a_pointer_that_somebody_has_damaged_is_one_line(registry: Registry, con
         registry.current()
 
 
+@pytest.mark.parametrize("dies", ["_link", "record"])
+@pytest.mark.parametrize(("start", "to", "left"), [("c", None, "b"), ("c", "a", "a"), ("a", "c", "c")])
+def test_a_rollback_that_dies_is_finished_by_the_same_command(
+    registry: Registry, student: str, monkeypatch: pytest.MonkeyPatch, dies: str, start: str, to: str | None, left: str
+) -> None:
+    promote(registry, student, "a", "b", "c")
+    back(registry, to=start)
+    working = getattr(Registry, dies)
+
+    def die(*given: Any, **named: Any) -> None:
+        if named.get("version", given[1])[-1] == left:
+            raise KeyboardInterrupt
+        working(*given, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Registry, dies, die)
+        with pytest.raises(KeyboardInterrupt):
+            back(registry, to=to)
+    pointer = registry.current()
+    assert pointer is not None
+    assert pointer.version[-1] == left, "it died too early"
+    result = back(registry, to=to)
+    assert (result["version"][-1], result["was"][-1], current(registry)[-1]) == (left, start, left)
+    line = registry.changelog()[-1]
+    assert (line["event"], line["version"][-1], line["was"][-1]) == ("rolled back", left, start)
+    before = len(registry.changelog())
+    assert back(registry, to=left)["version"][-1] == left
+    assert len(registry.changelog()) == before, "recorded twice"
+
+
+def test_a_rollback_after_a_promotion_that_died_goes_back_from_it(registry: Registry, student: str) -> None:
+    promote(registry, student, "a")
+    version = registry.publish(student, "b", {}, key="b")
+    with hold(registry.lock_folder, job="b", expiry=60) as lock:
+        registry.promote(version, lock)  # and dies before it records that
+    assert back(registry)["version"] == current(registry) == "0001-a"
+
+
+def test_every_command_leads_the_link_back_to_what_is_in_production(registry: Registry, student: str) -> None:
+    promote(registry, student, "a", "b")
+    link = Path(registry.uri) / "current"
+    for put_right in (registry.clean, lambda: back(registry, to="b")):
+        link.unlink()
+        link.symlink_to("versions/0001-a")
+        put_right()
+        assert current(registry) == "0002-b"
+
+
 def test_what_was_rolled_back_is_not_where_the_next_rollback_leads(registry: Registry, student: str) -> None:
     promote(registry, student, "a", "b")
     back(registry)
