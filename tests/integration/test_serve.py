@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +17,31 @@ import pytest
 from tests.families import tiny_checkpoint
 from tests.integration.conftest import free_port
 from zsd.cli import main
+from zsd.distributed.serve import ServeTask, serving
 from zsd.errors import StudentError
 from zsd.serve_config import ServeConfig
+from zsd.serving import Classifier
 from zsd.students import load_student
 
 TEXTS = [f"text number {n}: the match, the market, the moon" for n in range(24)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WatchedTask(ServeTask):
+    """A `ServeTask` that keeps, in the replica that it is unpickled in, how many requests every pass answers."""
+
+    journal: str
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        answer = Classifier.answer
+
+        def watched(classifier: Classifier, requests: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
+            with Path(self.journal).open("a") as file:
+                file.write(f"{len(requests)}\n")
+            return answer(classifier, requests)
+
+        Classifier.answer = watched  # type: ignore[method-assign]
 
 
 def ask(url: str, path: str, body: Any = None) -> tuple[int, Any]:
@@ -31,10 +54,11 @@ def ask(url: str, path: str, body: Any = None) -> tuple[int, Any]:
 
 
 def test_a_served_student_answers_as_it_does_by_itself(
-    cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from zsd.distributed.serve import serving
-
+    passes = tmp_path / "passes"
+    monkeypatch.setattr(Classifier, "answer", Classifier.answer)  # undone, should the task be unpickled here too
+    monkeypatch.setattr("zsd.distributed.serve.ServeTask", partial(WatchedTask, journal=str(passes)))
     student = tiny_checkpoint(tmp_path / "student", "bert", num_labels=3, id2label={0: "a", 1: "b", 2: "c"})
     expected_NK = load_student(student, threads=1).predict(TEXTS)
     config = ServeConfig(model=str(student), port=free_port(), batch_wait=0.05, max_texts=30)
@@ -43,6 +67,9 @@ def test_a_served_student_answers_as_it_does_by_itself(
         assert "ok: encoder student, 3 classes" in capsys.readouterr().out
         with ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(lambda text: ask(config.url, "/predict", {"texts": [text]}), TEXTS))
+        sizes = [int(line) for line in passes.read_text().split()]
+        assert sum(sizes) == len(TEXTS)
+        assert len(sizes) <= len(TEXTS) / 2, "requests that came together were not answered by one pass"
         status, whole = ask(config.url, "/predict", {"texts": TEXTS})
         assert {status, *(one[0] for one in answers)} == {200}
         for n, probs_K in enumerate(expected_NK):
@@ -59,7 +86,5 @@ def test_a_served_student_answers_as_it_does_by_itself(
 
 
 def test_what_is_no_student_is_refused_before_anything_starts(tmp_path: Path) -> None:
-    from zsd.distributed.serve import serving
-
     with pytest.raises(StudentError, match="no student here"), serving(ServeConfig(model=str(tmp_path))):
         pass
