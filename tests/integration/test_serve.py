@@ -41,7 +41,7 @@ class WatchedTask(ServeTask):
                 file.write(f"{len(requests)}\n")
             return answer(classifier, requests)
 
-        Classifier.answer = watched  # type: ignore[method-assign]
+        Classifier.answer = watched  # type: ignore[method-assign, assignment]
 
 
 def ask(url: str, path: str, body: Any = None) -> tuple[int, Any]:
