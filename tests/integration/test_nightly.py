@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,15 @@ from zsd import storage
 from zsd.assets import sample_path
 from zsd.cli import main
 from zsd.errors import StoreError
+from zsd.night import Night
 from zsd.registry import Registry
 from zsd.run_lock import hold
 from zsd.shards import matrix, vectors
 
 NEW = 16
 """Texts of the second night that no store knows."""
+TRACKING = "http://tracking:5000"
+"""Nothing is there: see `tracked`."""
 
 
 @dataclass
@@ -77,9 +81,27 @@ def second(nights: Nights, sample_texts: list[str]) -> dict[str, Any]:
         patch.setattr("zsd.distributed.nightly.judge_student", _die)
         assert nights.run("two")[0] == 1
     assert nights.current == "0001-one"
-    code, result = nights.run("two")
+    with tracked() as (checked, logged):
+        code, result = nights.run("two", "--mlflow", TRACKING)
     assert code == 0
+    assert checked == [TRACKING]
+    assert logged == [(TRACKING, "two", "promoted", result["version"], result["metrics"])]
     return result
+
+
+@contextmanager
+def tracked() -> Iterator[tuple[list[str], list[tuple[Any, ...]]]]:
+    """What MLflow is asked whether it is there, and what it is given to log."""
+    checked: list[str] = []
+    logged: list[tuple[Any, ...]] = []
+
+    def log(uri: str, result: dict[str, Any], night: Night) -> None:
+        logged.append((uri, night.name, *(result[name] for name in ("decision", "version", "metrics"))))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("zsd.distributed.nightly.check_tracking", checked.append)
+        patch.setattr("zsd.distributed.nightly.log_night", log)
+        yield checked, logged
 
 
 def _die(*_: Any) -> None:
@@ -125,8 +147,10 @@ def test_a_night_with_the_rows_and_recipe_of_production_changes_nothing(
     nights: Nights, second: dict[str, Any], sample_texts: list[str]
 ) -> None:
     nights.corpus = list(reversed(sample_texts[: 160 + NEW]))
-    code, result = nights.run("again")
+    with tracked() as (checked, logged):
+        code, result = nights.run("again", "--mlflow", TRACKING)
     assert (code, result["decision"], result["label"]["pairs"]) == (0, "unchanged", 0)
+    assert (checked, logged) == ([TRACKING], [])
     assert nights.current == "0002-two"
 
 
@@ -213,15 +237,15 @@ def test_a_store_is_corpus_output_and_registry_of_nights(
     options = ["--data", corpus, "--output", server.uri("nights/out"), "--registry", registry]
     options += ["--label", "sports", "--label", "business", "--teacher", teacher_of("bert"), "--engine", "torch"]
     options += ["--student", "layers:1", "--max_steps", "4", "--cpu-actors", "1", "--gpu-actors", "0"]
-    options += ["--max-regression", "1", "--class-floor", "0", "--max-class-drop", "1", "--max-ece-rise", "1"]
-    options += ["--max-balance-drift", "100"]  # of ten rows
+    options += ["--max-regression", "0.1", "--max-ece-rise", "0.1", "--max-balance-drift", "100"]  # of ten rows
+    faults = 0
     for number, (night, rows) in enumerate((("one", 60), ("two", 80), ("three", 90)), 1):
         text = "".join(f"a text about number {n}\n" for n in range(rows))
         storage.write_bytes_atomic(corpus, text.encode())
         server.faults(fail=0.02, slow=0.02)  # what Ray Train writes is tried three times only
         figures = tmp_path / f"{night}.json"
         assert main(["nightly", *options, "--night", night, "--keep", "2", "--json", str(figures)]) == 0
-        server.faults()
+        faults += server.faults()
         result = json.loads(figures.read_text())
         assert result["version"] == f"000{number}-{night}"
         assert result["label"]["pairs"] == 2 * {"one": 60, "two": 20, "three": 10}[night]
@@ -229,6 +253,7 @@ def test_a_store_is_corpus_output_and_registry_of_nights(
         card = storage.read_bytes(storage.join(Registry(registry).student(result["version"]), "zsd.json"))
         started = Registry(registry).student(result["start"]) if result["start"] else "layers:1"
         assert json.loads(card)["student"] == started, "not warm-started"
+    assert faults > 0, "nothing failed"
     assert Registry(registry).versions() == ["0002-two", "0003-three"]
     assert main(["rollback", "--registry", registry]) == 0
     assert main(["rollback", "--registry", registry]) == 2, "the version before it is gone"
