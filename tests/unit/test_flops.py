@@ -3,13 +3,15 @@
 from collections.abc import Callable
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from tests.families import FAMILIES
-from zsd.benchmark.flops import SequenceCost, row_flops, sequence_cost
+from zsd.benchmark.flops import SequenceCost, graph_cost, row_flops, sequence_cost
+from zsd.engines.model_file import narrow_file
 from zsd.teachers.nli import load_teacher
 from zsd.teachers.weights import load_weights
 
@@ -48,6 +50,26 @@ def test_every_family_costs_what_torch_counts_at_lengths_it_was_not_fitted_at(
                 model(input_ids=torch.ones((sequences, length), dtype=torch.int64))
             counted.append(counter.get_total_flops())
         assert cost.of(np.array([length]))[0] == pytest.approx((counted[1] - counted[0]) / 3, rel=1e-9)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_export_costs_what_its_model_does_but_for_tokens_that_nobody_reads(
+    family: str, teacher_of: Callable[..., str]
+) -> None:
+    teacher = load_teacher(teacher_of(family))
+    whole = sequence_cost(load_weights(teacher, dtype=torch.float32, attn_implementation="eager"))
+    cost = graph_cost(onnx.load(str(narrow_file(teacher))))
+    if family in ("deberta-v2", "modernbert"):  # their last layer is done whole; DeBERTa's positions once a batch
+        assert (cost.square, cost.constant) == (whole.square, whole.constant)
+        assert cost.linear == whole.linear or (family == "deberta-v2" and cost.linear < whole.linear)
+        return
+    config = teacher.config
+    hidden = config.hidden_size
+    inner = config.hidden_dim if family == "distilbert" else config.intermediate_size
+    unread = 4 * hidden**2 + 4 * hidden * inner
+    assert cost.square == pytest.approx(whole.square - 4 * hidden)
+    assert cost.linear == pytest.approx(whole.linear - unread + 4 * hidden)
+    assert cost.constant == pytest.approx(whole.constant + unread)
 
 
 def test_a_row_costs_the_sum_of_its_pairs() -> None:

@@ -1,29 +1,38 @@
 """How much arithmetic a text costs, counted on the model itself and not on what an engine makes of it.
 
 One multiplication and one addition are two FLOP. A product of an m x k with a k x n matrix is 2mnk FLOP; counted are
-the products of all linear layers, of both attention steps and of convolutions, by torch's own counter
-(`torch.utils.flop_counter`), for one sequence of L real tokens. They are a polynomial a L^2 + b L + c: of a BERT of
-H hidden units, I intermediate units, D layers and C classes
+the products of all linear layers, of both attention steps and of convolutions, for one sequence of L real tokens. They
+are a polynomial a L^2 + b L + c: of a BERT of H hidden units, I intermediate units, D layers and C classes
 
     4 D H L^2  +  (8 H^2 + 4 H I) D L  +  2 H^2 + 2 H C
 
-What is not counted is not useful work: padding. What an engine may leave out is counted all the same: a pruned weight
-is multiplied in the dense form of the model. So FLOP/s here are dense-equivalent, and those of a sparse engine may
-exceed the peak of the processor.
+and, where the last layer is done for the first token only (`zsd.compile.first_token`),
+
+    4 (D - 1) H L^2  +  ((8 H^2 + 4 H I) (D - 1) + 4 H^2 + 4 H) L  +  6 H^2 + 4 H I + 2 H C
+
+What is not counted is not useful work: padding, and the last layer of tokens that nobody reads. So an engine that does
+that work (torch) is credited with as much as one that does not. What an engine may leave out besides is counted all
+the same: a pruned weight is multiplied in the dense form of the model. So FLOP/s here are dense-equivalent, and those
+of a sparse engine may exceed the peak of the processor.
 
 Legend: N rows, K labels, L tokens.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from onnx import ModelProto
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
+
+from zsd.compile.onnx_session import OnnxSession
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -46,14 +55,45 @@ class SequenceCost:
 
 
 def sequence_cost(model: Any) -> SequenceCost:
-    """Count a sequence classifier's FLOP as a function of the sequence's length.
+    """Count all that torch does of a sequence classifier, with its own counter (`torch.utils.flop_counter`).
 
     What a batch computes once however many sequences it holds (DeBERTa's relative positions) is not counted.
 
     Args:
         model: on the CPU, in evaluation mode, taking ``input_ids`` [B, L] for L up to 24 at least.
     """
-    once, twice, thrice = (_count(model, 2, n * STEP) - _count(model, 1, n * STEP) for n in (1, 2, 3))
+    return _fitted(lambda sequences, length: _count(model, sequences, length))
+
+
+def graph_cost(model: ModelProto) -> SequenceCost:
+    """Count what an exported sequence classifier does, by the shapes of its products.
+
+    Args:
+        model: fp32, as `zsd.compile.export` writes it, taking L up to 24 at least.
+
+    Raises:
+        EngineError: ONNX Runtime is not installed here, or cannot run it.
+    """
+    products = [node for node in model.graph.node if node.op_type in ("MatMul", "Gemm")]
+    tensors = list(dict.fromkeys(name for node in products for name in (node.input[0], node.output[0])))
+    session = OnnxSession(model, threads=1, tensors=tensors)
+
+    def count(sequences: int, length: int) -> int:
+        inputs = {value.name: np.ones((sequences, length), dtype=np.int64) for value in model.graph.input}
+        inputs |= {name: np.zeros_like(ids_BL) for name, ids_BL in inputs.items() if name == "token_type_ids"}
+        shapes = {name: array.shape for name, array in zip(tensors, session.run(inputs, tensors), strict=True)}
+        return sum(2 * math.prod(shapes[node.output[0]]) * shapes[node.input[0]][-1] for node in products)
+
+    return _fitted(count)
+
+
+def _fitted(count: Callable[[int, int], int]) -> SequenceCost:
+    """The polynomial through what one more sequence costs, at three lengths.
+
+    Args:
+        count: FLOP of so many sequences of so many tokens.
+    """
+    once, twice, thrice = (count(2, n * STEP) - count(1, n * STEP) for n in (1, 2, 3))
     square = (thrice - 2 * twice + once) / (2 * STEP**2)
     linear = (twice - once) / STEP - 3 * square * STEP
     return SequenceCost(square=square, linear=linear, constant=once - square * STEP**2 - linear * STEP)

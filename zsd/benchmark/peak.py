@@ -9,11 +9,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import onnx
 import torch
 
-from zsd.benchmark.flops import SequenceCost, sequence_cost
+from zsd.benchmark.flops import SequenceCost, graph_cost, sequence_cost
 from zsd.benchmark.remote import Answer, Remote
-from zsd.students.checkpoint import load_checkpoint
+from zsd.checkpoint import Checkpoint
+from zsd.engines.model_file import narrow_file
+from zsd.errors import EngineError
+from zsd.students.checkpoint import read_checkpoint
 from zsd.students.folder import student_kind
 from zsd.students.workload import student_workload
 from zsd.teachers.nli import load_teacher
@@ -65,15 +69,23 @@ def make_peak(threads: int) -> tuple[None, Answer]:
         kind, checkpoint, nli_classes = ask
         if kind == "student":
             return student_cost(checkpoint)
-        return sequence_cost(load_weights(load_teacher(checkpoint, nli_classes=nli_classes), dtype=torch.float32))
+        return encoder_cost(load_teacher(checkpoint, nli_classes=nli_classes))
 
     return None, answer
+
+
+def encoder_cost(checkpoint: Checkpoint) -> SequenceCost:
+    """FLOP of one sequence of an encoder: of its export, or else, where there is none, of all that torch does."""
+    try:
+        return graph_cost(onnx.load(str(narrow_file(checkpoint))))
+    except EngineError:
+        return sequence_cost(load_weights(checkpoint, dtype=torch.float32))
 
 
 def student_cost(directory: str) -> SequenceCost:
     """FLOP of one text of a student, as a function of its tokens or terms."""
     if student_kind(directory) == "encoder":
-        return sequence_cost(load_checkpoint(directory)[0])
+        return encoder_cost(read_checkpoint(directory))
     each, once = student_workload(directory).arithmetic
     return SequenceCost(square=0.0, linear=each, constant=once)
 

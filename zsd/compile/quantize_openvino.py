@@ -24,8 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 
 from zsd.batching import FloatArray, IntArray
+from zsd.compile.first_token import narrow_to_first_token
 from zsd.compile.openvino_core import openvino_core, precision_hint
 from zsd.compile.quantized import Quantized
 from zsd.errors import EngineError
@@ -58,7 +60,7 @@ def quantize_openvino(
         EngineError: nncf is not installed here, or no int8 form reaches the agreement.
     """
     core, nncf = openvino_core(), _nncf()
-    source = core.read_model(str(onnx_file))
+    source = core.read_model(narrow_to_first_token(onnx.load(str(onnx_file))).SerializeToString())
     products = find_products(source)
     reached = []
     for left_out in attempts(products):

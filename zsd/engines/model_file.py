@@ -5,10 +5,17 @@ from __future__ import annotations
 import importlib.metadata
 from pathlib import Path
 
+import onnx
+
+from zsd.cache import cached_file
 from zsd.checkpoint import Checkpoint
 from zsd.compile.compiled import FP32_ONNX, compiled_file
-from zsd.compile.export import exported_onnx
+from zsd.compile.export import ONNX_FILE, exported_onnx
+from zsd.compile.first_token import narrow_to_first_token
 from zsd.errors import EngineError
+
+NARROW_VERSION = 1
+"""Raised when a change in `zsd.compile.first_token` makes files made before unfit."""
 
 
 def dense_file(checkpoint: Checkpoint) -> Path:
@@ -19,6 +26,23 @@ def dense_file(checkpoint: Checkpoint) -> Path:
         InputError: the checkpoint's weights cannot be loaded.
     """
     return compiled_file(checkpoint, FP32_ONNX) or exported_onnx(checkpoint)
+
+
+def narrow_file(checkpoint: Checkpoint) -> Path:
+    """`dense_file`, its last layer done for the first token only; in the cache, not to be written to.
+
+    Not for DeepSparse, whose compiler ends the process on some models of this form.
+
+    Raises:
+        EngineError: the architecture does not export.
+        InputError: the checkpoint's weights cannot be loaded.
+    """
+    source = dense_file(checkpoint)
+
+    def make(file: Path) -> None:
+        onnx.save(narrow_to_first_token(onnx.load(str(source))), str(file))
+
+    return cached_file("narrow", ONNX_FILE, checkpoint.fingerprint, source, NARROW_VERSION, make=make)
 
 
 def integer_file(checkpoint: Checkpoint, kind: str) -> Path:

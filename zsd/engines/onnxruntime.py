@@ -20,7 +20,7 @@ from zsd.compile.probes import stored_probes
 from zsd.engines.base import FloatArray, IntArray, Placement
 from zsd.engines.fixed_shapes import UNLIMITED
 from zsd.engines.lanes import Lanes
-from zsd.engines.model_file import dense_file, engine_fingerprint, integer_file
+from zsd.engines.model_file import engine_fingerprint, integer_file, narrow_file
 from zsd.errors import EngineError
 
 LANE_TOKENS = 1024
@@ -50,7 +50,9 @@ class ONNXRuntimeEngine:
         self.threads = self.lanes = placement.threads
         self.token_budget = LANE_TOKENS * self.lanes
         self.fingerprint = engine_fingerprint(checkpoint, "onnxruntime", precision)
-        self._session = _session(integer_file(checkpoint, INT8_ONNX) if precision == "int8" else dense_file(checkpoint))
+        self._session = _session(
+            integer_file(checkpoint, INT8_ONNX) if precision == "int8" else narrow_file(checkpoint)
+        )
         self._names = [value.name for value in self._session.get_inputs()]
         self._run = Lanes(self.lanes, self._forward)
         probes = stored_probes(checkpoint)

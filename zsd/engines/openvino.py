@@ -25,7 +25,7 @@ from zsd.compile.probes import stored_probes
 from zsd.engines.base import FloatArray, IntArray, Placement
 from zsd.engines.fixed_shapes import affordable_buckets, bucket_lengths, least_shape
 from zsd.engines.lanes import Lanes
-from zsd.engines.model_file import dense_file, engine_fingerprint, integer_file
+from zsd.engines.model_file import engine_fingerprint, integer_file, narrow_file
 from zsd.errors import EngineError
 
 LANE_TOKENS = 512
@@ -76,7 +76,7 @@ class OpenVINOEngine:
         self.token_budget = LANE_TOKENS * self.lanes
         self.buckets: tuple[int, ...] | None = bucket_lengths(checkpoint.max_length)
         self.fingerprint = engine_fingerprint(checkpoint, "openvino", precision)
-        file = integer_file(checkpoint, INT8_OPENVINO) if precision == "int8" else dense_file(checkpoint)
+        file = integer_file(checkpoint, INT8_OPENVINO) if precision == "int8" else narrow_file(checkpoint)
         self.most_buckets = affordable_buckets(_weights(file), placement.threads)
         self._settings = {
             "INFERENCE_PRECISION_HINT": precision_hint(self._core, precision),
