@@ -9,9 +9,9 @@ OpenVINO and ONNX Runtime run the last layer for the first token only, where tha
 (`zsd.compile.first_token`); torch and DeepSparse run it whole.
 
 Two threads of an AMD Zen 5 (AVX-512 with bf16 and VNNI, no AMX), the bundled teacher, every layer whole, 48 rows of AG
-News, K = 4, medians of 5 alternating passes of three runs, rows/s: torch fp32 24-27, torch bf16 67-76, ONNX Runtime fp32 49,
-DeepSparse fp32 57, OpenVINO fp32 66, OpenVINO bf16 104-119, OpenVINO int8 143. The dense bf16 one does 0.48-0.55
-TFLOP/s of useful work; ``torch.mm`` of 1024 x 1024 bf16 matrices beside it 0.74-0.86.
+News, K = 4, medians of 5 alternating passes of three runs, rows/s: torch fp32 24-27, torch bf16 67-76, ONNX Runtime
+fp32 49, DeepSparse fp32 57, OpenVINO fp32 66, OpenVINO bf16 104-119, OpenVINO int8 143. The dense bf16 one does
+0.48-0.55 TFLOP/s; ``torch.mm`` of 1024 x 1024 bf16 matrices beside it 0.74-0.86.
 """
 
 from __future__ import annotations
