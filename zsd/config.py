@@ -35,8 +35,8 @@ class CorpusConfig(Options):
     gpu_actors: int | None = option("GPU actors (default: one a GPU of the cluster)", None)
     cpus_per_actor: int | None = option("processor threads of a CPU actor (default: up to 4)", None)
     unit_rows: int | None = option(
-        "rows of the smallest piece of work (default: 1,024 pairs of zsd label, as many fewer as the teacher is larger "
-        "than the bundled one; 4,096 rows of zsd predict)",
+        "rows of the smallest piece of work (default: 1,024 pairs of zsd label, fewer of a teacher larger than "
+        "the bundled one, 256 at least; 4,096 rows of zsd predict)",
         None,
     )
     max_rejected: float | None = option(

@@ -225,6 +225,7 @@ def test_other_inputs_are_told_apart(tmp_path: Path) -> None:
     differs("text_column 'text' -> 'body'", text_column="body")
     differs("id_column None -> 'body'", id_column="body")
     differs("limit None -> 5; unit_rows 2 -> 3", limit=5, unit_rows=3)
+    differs("row groups of 2 rows, not of 3: give --unit-rows 2 to go on with it", unit_rows=3)
     (tmp_path / "b.txt").write_bytes(b"more")
     differs(r"b\.txt is new", data=[str(file), str(tmp_path / "b.txt")])
     differs(r"a\.csv was not asked for; .*b\.txt is new", data=[str(tmp_path / "b.txt")])

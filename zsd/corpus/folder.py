@@ -7,6 +7,7 @@ with files but neither marker nor ``ingest.json`` is not ours, and is refused.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from zsd import storage
 from zsd.corpus.record import IngestResult, Inputs, differences
@@ -41,6 +42,12 @@ class IngestFolder:
         changed = list(differences(result.inputs, asked))
         if changed:
             told = "; ".join(changed[:5]) + (f"; and {len(changed) - 5} more" if len(changed) > 5 else "")
+            if replace(asked, unit_rows=result.inputs.unit_rows) == result.inputs:
+                rows = result.inputs.unit_rows
+                raise OutputError(
+                    f"{self.output}: its corpus is cut into row groups of {rows} rows, not of {asked.unit_rows}: give "
+                    f"--unit-rows {rows} to go on with it, or choose another --output"
+                )
             raise OutputError(f"{self.output}: holds another corpus: {told}: choose another --output")
         storage.delete_folder(self.spill)
         return result

@@ -28,8 +28,11 @@ UNIT_PAIRS = 1024
 UNIT_WEIGHTS = 12 * 6 * 384**2
 """Weights in the encoder of that teacher; a larger one gets as many fewer pairs."""
 
+UNIT_PAIRS_LEAST = 256
+"""Pairs of a row group even of a large teacher: a GPU wants to have some to run at once."""
+
 UNIT_ROWS_LEAST = 8
-"""Rows of a row group even of a large teacher with many labels."""
+"""Rows of a row group even with many labels."""
 
 
 def label(config: LabelConfig) -> dict[str, Any]:
@@ -87,14 +90,15 @@ def label(config: LabelConfig) -> dict[str, Any]:
 
 
 def default_unit_rows(config: Any, hypotheses: int) -> int:
-    """Rows of a row group: about ten seconds of the slowest actor, whatever the teacher and however many the labels.
+    """Rows of a row group: seconds of work, or for a large teacher tens of seconds, on the slowest actor.
 
     Args:
         config: the teacher's transformers configuration; an encoder layer has about 12 H^2 weights.
         hypotheses: of a row.
     """
     weights = 12 * config.num_hidden_layers * config.hidden_size**2
-    return max(UNIT_ROWS_LEAST, int(UNIT_PAIRS * min(1.0, UNIT_WEIGHTS / weights)) // hypotheses)
+    pairs = max(UNIT_PAIRS_LEAST, int(UNIT_PAIRS * min(1.0, UNIT_WEIGHTS / weights)))
+    return max(UNIT_ROWS_LEAST, pairs // hypotheses)
 
 
 def _reusable(config: LabelConfig, identity: dict[str, Any]) -> list[str]:
