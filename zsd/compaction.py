@@ -78,7 +78,9 @@ def merge(asked: Merge) -> str:
     schema = _read(asked, asked.parts[0]).schema.with_metadata(footer)
     with (
         storage.open_atomic(storage.join(asked.directory, asked.name)) as file,
-        pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=["label"]) as writer,
+        pq.ParquetWriter(
+            file, schema, compression="zstd", use_dictionary=["label"], write_page_checksum=True
+        ) as writer,
     ):
         for table in chunked((_read(asked, part) for part in asked.parts), ROW_GROUP_ROWS):
             writer.write_table(table.replace_schema_metadata(footer))

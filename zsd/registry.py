@@ -218,11 +218,24 @@ class Registry:
         storage.write_bytes_atomic(storage.join(self.uri, CHANGELOG_PAGE), changelog_page(lines).encode())
 
     def changelog(self) -> list[dict[str, Any]]:
-        """All decisions, oldest first."""
+        """All decisions, oldest first.
+
+        Raises:
+            StoreError: a line is damaged.
+        """
         file = storage.join(self.uri, CHANGELOG)
         if not storage.exists(file):
             return []
-        return [json.loads(line) for line in storage.read_bytes(file).splitlines()]
+        lines: list[dict[str, Any]] = []
+        for number, text in enumerate(storage.read_bytes(file).splitlines(), 1):
+            try:
+                line = json.loads(text)
+            except ValueError:
+                line = None
+            if not isinstance(line, dict) or "event" not in line:
+                raise StoreError(f"{file}: line {number} is damaged: correct it, or delete the line")
+            lines.append(line)
+        return lines
 
     def told(self) -> list[str]:
         """Every version that the changelog says was put into production, the latest last.

@@ -124,6 +124,18 @@ def test_a_pointer_that_somebody_has_damaged_is_one_line(registry: Registry, con
         registry.current()
 
 
+@pytest.mark.parametrize("line", ["{", "3", '{"version": "0001-a"}', "\xff"])
+def test_a_damaged_line_of_the_changelog_is_named(registry: Registry, student: str, line: str) -> None:
+    promote(registry, student, "a", "b")
+    with (Path(registry.uri) / "changelog.jsonl").open("a", encoding="latin-1") as file:
+        file.write(line + "\n")
+    with pytest.raises(StoreError, match=r"changelog\.jsonl: line 3 is damaged"):
+        back(registry)
+    current = registry.current()
+    assert current is not None
+    assert current.version == "0002-b"
+
+
 @pytest.mark.parametrize("dies", ["_link", "record"])
 @pytest.mark.parametrize(("start", "to", "left"), [("c", None, "b"), ("c", "a", "a"), ("a", "c", "c")])
 def test_a_rollback_that_dies_is_finished_by_the_same_command(

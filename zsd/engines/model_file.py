@@ -6,6 +6,7 @@ import importlib.metadata
 from pathlib import Path
 
 import onnx
+from google.protobuf.message import DecodeError
 
 from zsd.cache import cached_file
 from zsd.checkpoint import Checkpoint
@@ -34,13 +35,19 @@ def narrow_file(checkpoint: Checkpoint) -> Path:
     Not for DeepSparse, whose compiler ends the process on some models of this form.
 
     Raises:
-        EngineError: the architecture does not export.
+        EngineError: the architecture does not export, or the file is damaged.
         InputError: the checkpoint's weights cannot be loaded.
     """
     source = dense_file(checkpoint)
 
     def make(file: Path) -> None:
-        onnx.save(narrow_to_first_token(onnx.load(str(source))), str(file))
+        try:
+            model = onnx.load(str(source))
+        except DecodeError:
+            raise EngineError(
+                f"{source}: is no ONNX model, or damaged: delete it, or compile the checkpoint again"
+            ) from None
+        onnx.save(narrow_to_first_token(model), str(file))
 
     return cached_file("narrow", ONNX_FILE, checkpoint.fingerprint, source, NARROW_VERSION, make=make)
 
