@@ -75,7 +75,15 @@ def test_a_resumed_job_does_not_need_the_store_whose_rows_it_has_taken(
 
 @pytest.mark.parametrize(
     ("layers", "hidden", "hypotheses", "rows"),
-    [(6, 384, 4, 256), (2, 16, 4, 256), (6, 768, 4, 64), (24, 1024, 4, 64), (12, 384, 4, 128), (6, 384, 150, 8)],
+    [
+        (6, 384, 4, 256),
+        (2, 16, 4, 256),
+        (6, 768, 4, 64),
+        (24, 1024, 4, 16),
+        (12, 384, 4, 128),
+        (6, 384, 150, 6),
+        (24, 1024, 150, 1),
+    ],
 )
 def test_a_larger_teacher_and_more_labels_make_smaller_pieces(
     layers: int, hidden: int, hypotheses: int, rows: int

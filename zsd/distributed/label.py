@@ -28,11 +28,8 @@ UNIT_PAIRS = 1024
 UNIT_WEIGHTS = 12 * 6 * 384**2
 """Weights in the encoder of that teacher; a larger one gets as many fewer pairs."""
 
-UNIT_PAIRS_LEAST = 256
-"""Pairs of a row group even of a large teacher: a GPU wants to have some to run at once."""
-
-UNIT_ROWS_LEAST = 8
-"""Rows of a row group even with many labels."""
+UNIT_PAIRS_LEAST = 64
+"""Pairs of a row group even of a large teacher, where a row has not more: a GPU wants to have some to run at once."""
 
 
 def label(config: LabelConfig) -> dict[str, Any]:
@@ -90,7 +87,7 @@ def label(config: LabelConfig) -> dict[str, Any]:
 
 
 def default_unit_rows(config: Any, hypotheses: int) -> int:
-    """Rows of a row group: seconds of work; of a teacher of 24 layers on a CPU a minute or two.
+    """Rows of a row group: some ten seconds of work on a core, of a teacher of any size; at least one row.
 
     Args:
         config: the teacher's transformers configuration; an encoder layer has about 12 H^2 weights.
@@ -98,7 +95,7 @@ def default_unit_rows(config: Any, hypotheses: int) -> int:
     """
     weights = 12 * config.num_hidden_layers * config.hidden_size**2
     pairs = max(UNIT_PAIRS_LEAST, int(UNIT_PAIRS * min(1.0, UNIT_WEIGHTS / weights)))
-    return max(UNIT_ROWS_LEAST, pairs // hypotheses)
+    return max(1, pairs // hypotheses)
 
 
 def _reusable(config: LabelConfig, identity: dict[str, Any]) -> list[str]:
