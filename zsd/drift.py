@@ -1,4 +1,4 @@
-"""How much tonight's rows differ from those that production was distilled from. Pure functions on profiles.
+"""How much tonight's rows differ from others: production's, or those of the night before. Pure functions on profiles.
 
 For each of class balance, confidence, text length and vocabulary: the Jensen-Shannon divergence in bits (Lin 1991,
 "Divergence measures based on the Shannon entropy"; 0 the same, 1 nothing in common) and, for what is counted in few

@@ -97,7 +97,7 @@ def judge(
     Args:
         candidate: figures of `zsd.evaluation.classification_metrics`.
         production: the same of the student in production, on the same rows; None where there is none.
-        drift: of `zsd.drift.compare`; None where there is nothing to compare with.
+        drift: of `zsd.drift.compare` with production's rows; None where there is nothing to compare with.
         bounds: what is asked.
     """
     checks = [

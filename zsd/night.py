@@ -4,9 +4,12 @@
 
     OUTPUT/nights/NIGHT/
       job-nightly.json       what this night was asked to do
-      plan.json              what it builds on, decided once: stores to reuse, the student to start from
+      plan.json              what it builds on, decided once: stores to reuse, a student to start from, the night before
+      previous.json          profile of the night before, as it was then: a rerun compares with the same rows
       soft_labels/, student/ and the rest of what zsd label and zsd distill leave
-      profile.json, drift.json, drift.html, gate.json
+      profile.json           of tonight's rows
+      drift.json, drift.html tonight's rows against production's, and against the night before; not of a first night
+      gate.json
       night.json             what came of it; written last
 """
 
@@ -14,6 +17,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, fields
+from pathlib import PurePosixPath
 from typing import Any
 
 from zsd import storage
@@ -25,6 +29,8 @@ from zsd.shards import MANIFEST, checksum, read_json, write_json
 
 NIGHTS = "nights"
 PLAN = "plan.json"
+PROFILE = "profile.json"
+PREVIOUS = "previous.json"
 RESULT = "night.json"
 HOW = frozenset(
     {"output", "registry", "night", "keep", "lock_expiry", "mlflow", "ray_address", "cpu_actors", "gpu_actors"}
@@ -96,11 +102,13 @@ class Night:
         """Decide what it builds on, or read what an earlier attempt decided.
 
         Returns:
-            ``number`` (nights are counted), ``reuse`` (stores whose logits are taken) and ``start`` (the version whose
-            student is trained on, or None).
+            ``number`` (nights are counted), ``reuse`` (stores whose logits are taken), ``start`` (the version whose
+            student is trained on, or None) and ``previous`` (the latest finished night, or None). The profile of that
+            night is copied, since `--keep` may delete it before a rerun asks for it.
 
         Raises:
             OutputError: the folder belongs to another night.
+            StoreError: the profile of the previous night is damaged.
         """
         claim(self.folder, "nightly", self.identity)
         file = self.path(PLAN)
@@ -113,10 +121,14 @@ class Night:
         made = registry.document(version, "provenance") if version else {}
         same_student = made.get("student_asked") == config.student
         reuse = dict.fromkeys([*labelled[-1:], *(one for one in labelled if one == made.get("store")), *config.reuse])
+        previous = _latest_with_profile([folder for _, folder in others])
+        if previous is not None:
+            self.write(PREVIOUS, read_json(storage.join(previous, PROFILE)))
         plan = {
             "number": 1 + max((number for number, _ in others), default=0),
             "reuse": list(reuse),
             "start": version if same_student and not config.from_scratch else None,
+            "previous": PurePosixPath(previous).name if previous else None,
         }
         write_json(file, plan)
         return plan
@@ -139,6 +151,12 @@ def other_nights(output: str, name: str) -> list[tuple[int, str]]:
         if not info.is_file and info.base_name != name and storage.exists(storage.join(night, PLAN)):
             found.append((int(read_json(storage.join(night, PLAN))["number"]), night))
     return sorted(found)
+
+
+def _latest_with_profile(folders: list[str]) -> str | None:
+    """The last of these nights that is finished and has a profile; promoted or refused, its rows were there."""
+    there = [one for one in folders if all(storage.exists(storage.join(one, name)) for name in (RESULT, PROFILE))]
+    return there[-1] if there else None
 
 
 def forget_nights(output: str, name: str, keep: int, used: set[str]) -> list[str]:

@@ -119,7 +119,8 @@ def test_the_second_night_runs_new_rows_only_and_is_promoted(nights: Nights, sec
     assert second["metrics"]["production"]["rows"] == second["metrics"]["candidate"]["rows"] == 169
     folder = nights.folder / "out" / "nights" / "two"
     assert "0001-one" in (folder / "drift.html").read_text()
-    assert json.loads((folder / "drift.json").read_text())["against"] == "0001-one"
+    drift = json.loads((folder / "drift.json").read_text())
+    assert (drift["against"], drift["previous"]["against"]) == ("0001-one", "one")
 
 
 def test_a_rerun_after_a_crash_does_nothing_twice(nights: Nights, second: dict[str, Any]) -> None:
@@ -170,6 +171,7 @@ def test_a_bad_night_is_refused_with_the_reason_and_a_rollback_works(
     assert "below the" in told
     assert "class balance of the new rows drifted" in told
     assert result["label"]["pairs"] == 4 * len(set(garbage))
+    assert (result["drift"]["against"], result["drift"]["previous"]["against"]) == ("0002-two", "again")
     assert nights.run("three")[0] == 3, "the same answer to the same question"
     assert nights.registry.changelog()[-1]["event"] == "refused"
     assert main(["rollback", "--registry", nights.registry.uri]) == 0

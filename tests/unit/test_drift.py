@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -88,10 +89,34 @@ def test_equal_rows_do_not_drift_and_a_page_shows_every_text_escaped(store: Stor
         assert drift[side]["vocabulary"]["js"] == pytest.approx(0, abs=1e-9)
         assert drift[side]["vocabulary"]["unknown_share"] == 0
     drift["new"]["vocabulary"]["new_words"] = ["<script>alert(1)</script>"]
-    page = drift_page({"against": "0001-<i>", **drift}, night="<b>")
-    assert "<script>" not in page
-    assert "<i>" not in page
-    assert "&lt;b&gt;" in page
+    page = drift_page(
+        {"against": "0001-<i>", **drift, "previous": {"against": "<u>", **compare(found, found)}}, night="<b>"
+    )
+    assert not any(tag in page for tag in ("<script>", "<i>", "<u>"))
+    assert all(name in page for name in ("&lt;b&gt;", "0001-&lt;i&gt;", "&lt;u&gt;"))
+
+
+def test_a_page_has_a_section_against_production_and_one_against_the_night_before(store: Store) -> None:
+    found = profile_store(store)
+    equal = compare(found, found)
+    other = compare({**found, "all": {**found["all"], "words": {"garbage": 8}}}, found)
+    tables = '<table>\n<thead><tr><th scope="col" class="name">of</th>'
+
+    def page(production: str | None, against: dict[str, Any], previous: dict[str, Any] | None) -> str:
+        return drift_page({"against": production, **against, "previous": previous}, night="four")
+
+    both = page("0002-two", equal, {"against": "three", **other})
+    assert both.count(tables) == 4
+    assert both.index("0002-two") < both.index("<bdi>three</bdi>")
+    same = page("0002-two", equal, {"against": "two", **equal})
+    assert same.count(tables) == 2
+    assert "the same figures as above" in same
+    refused = page(None, {"new": None, "all": None}, {"against": "one", **other})
+    assert refused.count(tables) == 2
+    assert "Nothing was in production" in refused
+    moved = page("0002-two", equal, None)
+    assert moved.count(tables) == 2
+    assert "No earlier night was found" in moved
 
 
 def test_new_words_and_longer_texts_are_told(store: Store) -> None:

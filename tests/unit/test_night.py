@@ -10,6 +10,7 @@ from zsd.night import Night, forget_nights, other_nights
 from zsd.nightly_config import NightlyConfig
 from zsd.registry import Registry
 from zsd.run_lock import hold
+from zsd.shards import read_json
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def test_what_a_night_builds_on_is_decided_once(corpus: Path, tmp_path: Path) ->
     registry = Registry(str(tmp_path / "registry"))
     one = Night.of(asked, {})
     plan = one.begin(asked, registry)
-    assert plan == {"number": 1, "reuse": [], "start": None}
+    assert plan == {"number": 1, "reuse": [], "start": None, "previous": None}
     _finish(one)
     second = config(corpus, night="two", reuse=("given",))
     two = Night.of(second, {})
@@ -64,13 +65,40 @@ def test_what_a_night_builds_on_is_decided_once(corpus: Path, tmp_path: Path) ->
         made = {"provenance": {"student_asked": None, "store": one.folder}}
         registry.promote(registry.publish(str(student), "one", made, key="one"), lock)
     plan = two.begin(second, registry)
-    assert plan == {"number": 2, "reuse": [one.folder, "given"], "start": "0001-one"}
+    assert plan == {"number": 2, "reuse": [one.folder, "given"], "start": "0001-one", "previous": "one"}
     _finish(two)
     three = config(corpus, night="three", student="layers:1")
-    assert Night.of(three, {}).begin(three, registry) == {"number": 3, "reuse": [two.folder, one.folder], "start": None}
+    plan_three = Night.of(three, {}).begin(three, registry)
+    assert plan_three == {"number": 3, "reuse": [two.folder, one.folder], "start": None, "previous": "two"}
     assert two.begin(second, Registry(str(tmp_path / "elsewhere"))) == plan, "a rerun builds on what it built on"
     four = config(corpus, night="four", from_scratch=True)
     assert Night.of(four, {}).begin(four, registry)["start"] is None
+
+
+def test_the_previous_night_is_the_latest_finished_one_and_stays_it(corpus: Path) -> None:
+    registry = Registry(str(corpus.parent / "registry"))
+
+    def begin(name: str) -> tuple[Night, Any]:
+        asked = config(corpus, night=name)
+        begun = Night.of(asked, {})
+        return begun, begun.begin(asked, registry)["previous"]
+
+    one, previous = begin("one")
+    assert previous is None
+    _finish(one)
+    two, previous = begin("two")
+    assert previous == "one"
+    three, previous = begin("three")
+    assert previous == "one", "two is not finished"
+    _finish(three)
+    four, previous = begin("four")
+    assert previous == "three"
+    _finish(two)
+    forget_nights(str(corpus.parent / "out"), "four", 1, used=set())
+    assert not Path(three.folder).exists()
+    assert begin("four")[1] == "three", "a rerun has another previous night"
+    assert read_json(four.path("previous.json")) == {"of": "three"}
+    assert begin("five")[1] is None
 
 
 def test_a_name_belongs_to_one_night(corpus: Path) -> None:
@@ -121,4 +149,5 @@ def test_options_that_make_no_sense_are_refused(corpus: Path, changes: dict[str,
 
 def _finish(one: Night) -> None:
     one.write("manifest.json", {})
+    one.write("profile.json", {"of": one.name})
     one.write("night.json", {"decision": "promoted"})

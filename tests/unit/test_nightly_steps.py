@@ -132,6 +132,56 @@ def test_a_night_that_dies_anywhere_goes_on_and_promotes_once(
     assert stand.registry.versions() == ["0001-one", "0002-two"]
 
 
+def test_a_night_after_a_refused_one_differs_from_that_and_not_from_production(stand: Stand) -> None:
+    stand.run("one")
+    stand.accuracy = 0.5
+    bad = stand.run("two", "stuvwxyz")
+    assert (bad["decision"], bad["drift"]["against"], bad["drift"]["previous"]["against"]) == (
+        "refused",
+        "0001-one",
+        "one",
+    )
+    good = stand.run("three", "hgfedcba")
+    drift = good["drift"]
+    assert (good["decision"], drift["against"], drift["previous"]["against"]) == ("unchanged", "0001-one", "two")
+    assert drift["all"]["vocabulary"]["unknown_share"] == pytest.approx(0)
+    assert drift["previous"]["all"]["vocabulary"]["unknown_share"] > 0.1
+    again = stand.run("four", "stuvwxyz")
+    assert again["drift"]["previous"]["against"] == "three"
+    assert again["gate"]["checks"][-1] == bad["gate"]["checks"][-1], "judged against another night than production's"
+    folder = stand.folder / "nights" / "three"
+    assert read_json(str(folder / "drift.json")) == drift
+    page = (folder / "drift.html").read_text()
+    assert page.index("0001-one") < page.index("<bdi>two</bdi>")
+
+
+def test_where_nothing_is_in_production_nights_are_compared_all_the_same(stand: Stand) -> None:
+    assert stand.run("one", min_score=0.9)["drift"] is None
+    second = stand.run("two", "abcdefgi", min_score=0.9)
+    assert (second["decision"], second["drift"]["against"], second["drift"]["new"]) == ("refused", None, None)
+    assert second["drift"]["previous"]["against"] == "one"
+    assert "is not judged" in second["gate"]["checks"][-1]["told"]
+
+
+def test_a_rerun_finds_the_night_before_though_it_was_forgotten(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand.run("one")
+    stand.accuracy = 0.5
+    stand.run("two", "stuvwxyz")
+    with monkeypatch.context() as patch:
+        patch.setattr(steps, "label", _die)
+        with pytest.raises(StoreError):
+            stand.run("three", "abcdefgi")
+    stand.run("four", "abcdefgj", keep=1)
+    assert not (stand.folder / "nights" / "two").exists()
+    drift = stand.run("three", "abcdefgi")["drift"]
+    assert drift["previous"]["against"] == "two"
+    assert drift["previous"]["all"]["vocabulary"]["unknown_share"] > 0.1
+
+
+def _die(*_: Any) -> None:
+    raise StoreError("the storage failed")
+
+
 def test_storage_that_fails_is_one_line(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise OSError("no space left")

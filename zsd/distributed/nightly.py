@@ -21,13 +21,13 @@ from zsd.drift import compare
 from zsd.errors import StoreError
 from zsd.gate import Verdict, judge, score_name
 from zsd.gate_rows import gate_rows, judge_student, reviewed_checksum
-from zsd.night import RESULT, Night, forget_nights
+from zsd.night import PREVIOUS, PROFILE, RESULT, Night, forget_nights
 from zsd.nightly_config import NightlyConfig
 from zsd.options import shared_options
 from zsd.registry import Registry
 from zsd.report.drift import drift_page
 from zsd.run_lock import RunLock, hold
-from zsd.shards import Store
+from zsd.shards import Store, read_json
 from zsd.students.folder import STUDENT, local_student, student_kind
 from zsd.tracking import check_tracking, log_night
 
@@ -43,7 +43,9 @@ def nightly(config: NightlyConfig, arguments: dict[str, Any]) -> dict[str, Any]:
 
     Returns:
         ``night``, ``decision`` (``promoted``, ``refused`` or ``unchanged``), ``version``, ``production`` (what is in
-        production now), ``reason``, ``gate``, ``metrics``, ``label``, ``drift``, ``seconds``.
+        production now), ``reason``, ``gate``, ``metrics``, ``label``, ``drift``, ``seconds``. ``drift`` is also in
+        ``drift.json``: ``against`` (the version in production), ``new`` and ``all`` of `zsd.drift.compare` with its
+        rows, all None where nothing is in production; ``previous``: the same with the rows of the night before.
 
     Raises:
         InputError: the corpus, the classes, the test rows or an option are not what they should be.
@@ -101,20 +103,21 @@ class _Run:
         self.lock.check()
         profile = self._profile()
         production = self._production()
+        drift = self._drift(production, profile, plan)
         counts = {name: manifest[name] for name in ("rows", "pairs", "rejected", "duplicates")}
         result: dict[str, Any] = {
             "night": night.name,
             "label": counts | {"new_rows": profile["new"]["rows"]},
             "start": plan["start"],
+            "drift": drift,
         }
         if production is not None and self._unchanged(production, profile):
             say(f"night {night.name}: the rows and the recipe are those of {production}: nothing to do")
             return self._end({**result, "decision": UNCHANGED, "version": production, "production": production})
-        drift = self._drift(production, profile)
         card = distill(self._distilling(plan), self.arguments)
         self.lock.check()
         verdict, metrics = self._judge(production, card, drift)
-        result |= {"gate": verdict.to_dict(), "metrics": metrics, "reason": verdict.reason or None, "drift": drift}
+        result |= {"gate": verdict.to_dict(), "metrics": metrics, "reason": verdict.reason or None}
         result |= self._decide(verdict, result, profile, plan, production)
         return self._end(result)
 
@@ -150,7 +153,7 @@ class _Run:
 
     def _profile(self) -> dict[str, Any]:
         profile = profile_store(Store(self.night.folder))
-        self.night.write("profile.json", profile)
+        self.night.write(PROFILE, profile)
         return profile
 
     def _unchanged(self, production: str, profile: dict[str, Any]) -> bool:
@@ -160,11 +163,21 @@ class _Run:
         reviewed = made.get("reviewed") == reviewed_checksum(self.config)
         return bool(rows == profile["digest"] and reviewed and made["recipe"] == self.night.recipe)
 
-    def _drift(self, production: str | None, profile: dict[str, Any]) -> dict[str, Any] | None:
-        """Tonight's rows against those that production was distilled from."""
-        if production is None:
+    def _drift(self, production: str | None, profile: dict[str, Any], plan: dict[str, Any]) -> dict[str, Any] | None:
+        """Report tonight's rows against production's and against the night before; None on a first night.
+
+        The gate judges the first: it decides whether tonight's student may replace production's, so what counts is how
+        far the rows went from those that production learned from. The night before may have been refused: held against
+        that, a second bad night would look like no change, and the first good one like a shift.
+        """
+        previous = plan["previous"]
+        if production is None and previous is None:
             return None
-        drift = {"against": production} | compare(self.registry.document(production, "profile"), profile)
+        drift: dict[str, Any] = {"against": production, "new": None, "all": None, "previous": None}
+        if production is not None:
+            drift |= compare(self.registry.document(production, "profile"), profile)
+        if previous is not None:
+            drift["previous"] = {"against": previous} | compare(read_json(self.night.path(PREVIOUS)), profile)
         self.night.write("drift.json", drift)
         page = drift_page(drift, night=self.night.name)
         storage.write_bytes_atomic(self.night.path("drift.html"), page.encode())
@@ -179,7 +192,7 @@ class _Run:
         before = None
         if production is not None:
             before = judge_student(str(local_student(self.registry.student(production))), rows, names)
-        verdict = judge(candidate, before, drift, self.config.bounds)
+        verdict = judge(candidate, before, drift if production is not None else None, self.config.bounds)
         self.night.write("gate.json", verdict.to_dict() | {"against": production, "rows": candidate["rows"]})
         for check in verdict.checks:
             say(f"gate: {'passed' if check.passed else 'FAILED'}: {check.told}")

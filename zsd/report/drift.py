@@ -15,11 +15,25 @@ def drift_page(drift: dict[str, Any], *, night: str) -> str:
     """The page as one string; nothing is loaded from elsewhere.
 
     Args:
-        drift: of `zsd.drift.compare`, with ``against``, the version it was compared with.
+        drift: of `zsd.drift.compare` with production's rows, with ``against``, the version, or None in all three; and
+            ``previous``, the same with the rows of the night before and its name, or None.
         night: whose drift it is.
     """
-    sides = [_side(title, drift[side]) for side, title in SIDES.items()]
-    return render("drift.html", {}, night=night, against=drift["against"], sides=sides)
+    previous = drift["previous"]
+    same = previous is not None and all(previous[side] == drift[side] for side in SIDES)
+    return render(
+        "drift.html",
+        {},
+        night=night,
+        production=drift["against"],
+        against_production=_sides(drift) if drift["against"] is not None else [],
+        previous=previous["against"] if previous else None,
+        against_previous=_sides(previous) if previous and not same else [],
+    )
+
+
+def _sides(compared: dict[str, Any]) -> list[dict[str, Any]]:
+    return [_side(title, compared[side]) for side, title in SIDES.items()]
 
 
 def _side(title: str, found: dict[str, Any]) -> dict[str, Any]:
