@@ -1,4 +1,4 @@
-"""A `zsd label` process with the stand-in teacher, to be killed and run again."""
+"""A `zsd label` or `zsd nightly` process with the stand-in teacher, to be killed and run again."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class Driver:
         folder: where its log and its journal go.
         address: of the Ray cluster.
         pace: pairs/s of an actor of each kind.
-        flags: more of `zsd label`.
+        flags: more of the command.
+        module: what runs the command, and the first words it gets.
     """
 
     data: str
@@ -37,6 +38,7 @@ class Driver:
     address: str
     pace: str
     flags: tuple[str, ...] = ()
+    module: tuple[str, ...] = ("tests.standin", "label")
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     @property
@@ -59,7 +61,7 @@ class Driver:
         assert not self.running
         self.folder.mkdir(parents=True, exist_ok=True)
         labels = [flag for name in LABELS for flag in ("--label", name)]
-        command = [sys.executable, "-m", "tests.standin", "label", "--data", self.data, "--output", self.output]
+        command = [sys.executable, "-m", *self.module, "--data", self.data, "--output", self.output]
         command += [*labels, "--engine", "torch", "--cpus-per-actor", "1", "--ray-address", self.address, *self.flags]
         variables = {standin.PACE: self.pace, standin.JOURNAL: str(self.journal)}
         with (self.folder / "log").open("ab") as log:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +14,11 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import ray
 
+from tests.corpora import write_corpus
+from tests.faults.content import Reference
+from tests.faults.driver import Driver
 from tests.s3_server import Server, s3_server
 from zsd import storage
 from zsd.assets import sample_path
@@ -221,6 +226,69 @@ def test_of_two_that_start_at_once_exactly_one_runs(tmp_path: Path, teacher_of: 
     assert Registry(str(tmp_path / "out" / "registry")).versions() == [
         f"0001-{name}" for name, process in zip(("one", "two"), running, strict=True) if process.returncode == 0
     ]
+
+
+CALLS = {
+    "zsd.registry:write_json": "the student is copied, its version is not finished",
+    "zsd.registry:Registry.promote": "the version is finished, not in production",
+    "zsd.registry:Registry.record": "it is in production, not in the changelog",
+    "zsd.distributed.nightly:forget_nights": "all is decided, the night is not finished",
+}
+"""Calls at which a night is killed, in the order in which it comes to them."""
+
+
+@pytest.mark.slow
+def test_a_night_that_is_killed_again_and_again_ends_as_one_that_is_not(cluster: None, tmp_path: Path) -> None:
+    write_corpus(tmp_path / "corpus.jsonl", 400, bad=0.05, duplicates=0.05)
+
+    def driver(name: str, *module: str) -> Driver:
+        return Driver(
+            data=str(tmp_path / "corpus.jsonl"),
+            output=str(tmp_path / name),
+            folder=tmp_path / f"{name}-job",
+            address=ray.get_runtime_context().gcs_address,
+            pace="cpu=75",  # some 7 s of labelling for two actors: there is time to kill them in the middle
+            flags=(
+                *("--unit-rows", "16", "--cpu-actors", "2", "--gpu-actors", "0", "--max-rejected", "0.2"),
+                *("--night", "one", "--student", "linear", "--class-floor", "0"),
+            ),
+            module=(*(module or ("tests.standin",)), "nightly"),
+        )
+
+    whole, killed = driver("whole"), driver("killed")
+    whole.start()
+    assert whole.finish() == 0, whole.log()
+    night = Path(killed.output) / "nights" / "one"
+    killed.start()
+    assert killed.wait_until_ended(4), killed.log()
+    killed.kill()
+    assert not (night / "manifest.json").exists(), "killed too late"
+    killed.start()
+    assert killed.wait_until((night / "job-distill.json").exists), killed.log()
+    killed.kill()
+    assert not (night / "student" / "zsd.json").exists(), "killed too late"
+    for call, told in CALLS.items():
+        dying = driver("killed", "tests.faults.dying", call)
+        dying.start()
+        assert dying.finish() == -signal.SIGKILL, f"{told}: {dying.log()}"
+    killed.start()
+    assert killed.finish() == 0, killed.log()
+    assert killed.log().count("has died") == 2 + len(CALLS), "the lock of a dead run was not seen as such"
+
+    assert Reference(str(Path(whole.output) / "nights" / "one")).differences(str(night)) == []
+    ends = [json.loads((Path(job.output) / "nights" / "one" / "night.json").read_text()) for job in (whole, killed)]
+    assert [end.pop("seconds") > 0 for end in ends] == [True, True]
+    assert ends[0] == ends[1]
+    assert ends[1]["decision"] == "promoted"
+    registries = [Registry(str(Path(job.output) / "registry")) for job in (whole, killed)]
+    for registry in registries:
+        assert [(line["event"], line["version"]) for line in registry.changelog()] == [("promoted", "0001-one")]
+        assert registry.versions() == ["0001-one"]
+        pointer = registry.current()
+        assert pointer is not None
+        assert (pointer.version, pointer.before) == ("0001-one", ())
+    weights = [Path(registry.student("0001-one"), "model.safetensors").read_bytes() for registry in registries]
+    assert weights[0] == weights[1]
 
 
 @pytest.fixture(scope="module")
