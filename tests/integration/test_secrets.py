@@ -79,7 +79,7 @@ def test_no_credential_is_written_or_said_by_nights(
             return main(["nightly", *[word for pair in words.items() for word in pair], *FLAGS])
 
         storage.write_bytes_atomic(corpus, b"".join(lines[:60]))
-        assert nightly("one", json=str(tmp_path / "one.json")) == 0
+        assert nightly("one", json=str(tmp_path / "one.json"), mlflow=f"sqlite:///{tmp_path / 'mlflow.db'}") == 0
         storage.write_bytes_atomic(corpus, b"".join(lines[:80]))
         assert nightly("two", min_score="1") == 3
         assert main(["rollback", "--registry", registry, "--to", "one"]) == 0
@@ -101,6 +101,7 @@ def test_no_credential_is_written_or_said_by_nights(
     names = [name.removeprefix("nights/") for name in written]
     for name in ("registry/current.json", "registry/changelog.jsonl", "registry/lock/", "out/nights/two/night.json"):
         assert any(one.startswith(name) for one in names), name
+    assert str(tmp_path / "mlflow.db") in names
     out, err = capfd.readouterr()
     assert err.count("must hold no secret") == 8
     nothing_is_seen(written, out, err)
