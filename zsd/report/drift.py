@@ -38,7 +38,8 @@ def _sides(compared: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _side(title: str, found: dict[str, Any]) -> dict[str, Any]:
     classes, confidence, length, vocabulary = (found[key] for key in ("classes", "confidence", "length", "vocabulary"))
-    words = ", ".join(clip(word, WORD_COLUMNS) for word in vocabulary["new_words"])
+    new = [clip(word, WORD_COLUMNS) for word in vocabulary["new_words"]]
+    words = f": {', '.join(new)}" if new else ""
     measures = [
         _measure("class balance", classes, classes["told"]),
         _measure(
@@ -50,7 +51,7 @@ def _side(title: str, found: dict[str, Any]) -> dict[str, Any]:
             "text length", length, f"{count(length['mean_before'])} characters before, {count(length['mean'])} now"
         ),
         _measure(
-            "vocabulary", vocabulary, f"{percent(vocabulary['unknown_share'])} of the words unknown before: {words}"
+            "vocabulary", vocabulary, f"{percent(vocabulary['unknown_share'])} of the words unknown before{words}"
         ),
     ]
     sizes = {key: found[key] for key in ("rows", "rows_before")}
