@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,14 @@ from tests.families import LINES
 from zsd.batching import PairSet, pair_layout
 from zsd.compile.compiled import INT8_OPENVINO
 from zsd.compile.export import exported_onnx
+from zsd.compile.heldout import HeldOut
 from zsd.compile.openvino_core import openvino_core
+from zsd.compile.probes import Run
 from zsd.compile.quantize_openvino import Product, attempts, find_products, quantize_openvino
 from zsd.engines import load_engine
 from zsd.engines.base import Placement
 from zsd.errors import EngineError
+from zsd.labels import LabelSet
 from zsd.teachers.nli import NLITeacher, load_teacher
 
 
@@ -38,30 +41,43 @@ def test_the_products_of_a_bert_are_found(teacher: NLITeacher) -> None:
     assert kinds.count("attention") == 2 * 2 and kinds.count("narrowing") == 2
 
 
-def test_attempts_leave_out_more_and_more() -> None:
+def test_attempts_leave_out_more_and_more_the_most_harmful_first() -> None:
     kinds = ("other", "attention", "attention", "other", "other", "narrowing") * 2
-    tried = [set(names) for names in attempts([Product(name=str(i), kind=kind) for i, kind in enumerate(kinds)])]
-    assert tried[0] == set() and tried[1] == {"5", "11"} and tried[2] == {"1", "2", "5", "7", "8", "11"}
+    harm = {"5": 1.0, "11": 2.0}
+
+    def error(left_out: Sequence[str]) -> float:
+        return sum(harm[name] for name in harm if name not in left_out)
+
+    products = [Product(name=str(i), kind=kind) for i, kind in enumerate(kinds)]
+    tried = [set(names) for names in attempts(products, error)]
+    assert tried[:4] == [set(), {"11"}, {"5", "11"}, {"1", "2", "5", "7", "8", "11"}]
     assert all(fewer < more for fewer, more in itertools.pairwise(tried))
     assert len(tried[-1]) < len(kinds)
 
 
-def test_int8_with_the_wanted_agreement_is_written_and_runs(teacher: NLITeacher, tmp_path: Path) -> None:
+def test_int8_with_the_wanted_agreement_is_written_and_runs(
+    teacher: NLITeacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     compiled = tmp_path / "compiled"
     shutil.copytree(teacher.path, compiled)
     (compiled / INT8_OPENVINO).parent.mkdir()
     inputs = calibration(teacher)
-    exact = [load_engine("torch", teacher, Placement()).logits(batch) for batch in inputs]
-    worst: list[float] = []
+    torch_fp32 = load_engine("torch", teacher, Placement())
+    exact = [torch_fp32.logits(batch) for batch in inputs]
+    heldout = HeldOut.of_teacher(teacher, LabelSet(names=("so", "no")), LINES, torch_fp32.logits)
+    measured: list[float] = []
 
-    def agreement(run: Callable[[Any], Any]) -> float:
-        worst.append(max(float(np.abs(run(one) - two).max()) for one, two in zip(inputs, exact, strict=True)))
-        return 0.5 if len(worst) == 1 else 1.0
+    def agreement(run: Run) -> float:
+        measured.append(heldout.error(run, len(LINES)))
+        return 0.5 if len(measured) == 1 else 1.0
 
+    monkeypatch.setattr(heldout, "agreement", agreement)
     done = quantize_openvino(
-        exported_onnx(teacher), inputs, agreement, compiled / INT8_OPENVINO, min_agreement=0.99, threads=1
+        exported_onnx(teacher), inputs, heldout, compiled / INT8_OPENVINO, min_agreement=0.99, threads=1
     )
-    assert len(worst) == 2 and done.agreement == 1.0 and done.integer == 16 and len(done.left_out) == 2
+    assert len(measured) == 2 and done.agreement == 1.0 and done.integer == 17
+    (left_out,) = done.left_out
+    assert left_out.endswith("output/dense/MatMul")
     engine = load_engine("openvino", load_teacher(str(compiled)), Placement(), "int8")
     found = np.concatenate([engine.logits(batch) for batch in inputs])
     assert 0 < np.abs(found - np.concatenate(exact)).max() < 0.3 * np.ptp(np.concatenate(exact))
@@ -70,12 +86,16 @@ def test_int8_with_the_wanted_agreement_is_written_and_runs(teacher: NLITeacher,
 def test_an_agreement_that_cannot_be_reached_is_an_error(
     teacher: NLITeacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("zsd.compile.quantize_openvino.attempts", lambda products: [(), (products[0].name,)])
+    monkeypatch.setattr("zsd.compile.quantize_openvino.attempts", lambda products, _: [(), (products[0].name,)])
+    heldout = HeldOut.of_teacher(
+        teacher, LabelSet(names=("so", "no")), LINES, load_engine("torch", teacher, Placement()).logits
+    )
+    monkeypatch.setattr(heldout, "agreement", lambda _: 0.8)
     with pytest.raises(EngineError, match=r"no int8 form .* reaches an agreement of 0.99 .*\(the best has 0.800\)"):
         quantize_openvino(
             exported_onnx(teacher),
             calibration(teacher)[:1],
-            lambda _: 0.8,
+            heldout,
             tmp_path / "int8.xml",
             min_agreement=0.99,
             threads=1,

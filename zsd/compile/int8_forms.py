@@ -67,7 +67,7 @@ def write_int8(
             (directory / "openvino").mkdir()
             together = [inputs for _, inputs in batches(calibration, some)][:OPENVINO_BATCHES]
             file = directory / INT8_OPENVINO
-            made[INT8_OPENVINO] = asdict(quantize_openvino(source, together, heldout.agreement, file, **common))
+            made[INT8_OPENVINO] = asdict(quantize_openvino(source, together, heldout, file, **common))
     except (EngineError, RuntimeError, ValueError) as error:  # the last two: of nncf and OpenVINO themselves
         not_made[INT8_OPENVINO] = first_line(error)
     for form, why in not_made.items():

@@ -16,7 +16,7 @@ from zsd.batching import IntArray
 from zsd.compile.heldout import HeldOut
 from zsd.compile.onnx_session import OnnxSession
 from zsd.compile.quantize import Range, matrix_products, quantize
-from zsd.compile.quantized import Quantized
+from zsd.compile.quantized import Quantized, growing_counts
 from zsd.compile.ranges import measure_ranges
 from zsd.console import say
 from zsd.errors import EngineError
@@ -61,7 +61,7 @@ def quantize_onnx(
     names = [product.name for product in products]
     ranking: list[str] = []
     best = 0.0
-    for count in _counts(len(names)):
+    for count in (0, *growing_counts(int(len(names) * MOST_FLOAT))):
         if count and not ranking:
             say(f"compile: int8 of all products agrees in {best:.1%} of the rows: looking for the sensitive ones")
             ranking = rank(source, ranges, names, heldout, threads)
@@ -88,11 +88,3 @@ def rank(
         for name in names
     }
     return sorted(names, key=lambda name: -error[name])
-
-
-def _counts(products: int) -> list[int]:
-    """How many products to leave in fp32, in the order to try: 0, 1, 2, 3, 4, 6, 9, ... up to `MOST_FLOAT` of them."""
-    counts, most = [0], int(products * MOST_FLOAT)
-    while counts[-1] < most:
-        counts.append(min(most, max(counts[-1] + 1, counts[-1] * 3 // 2)))
-    return counts

@@ -1,4 +1,4 @@
-"""What `zsd.compile.integer` and `zsd.compile.quantize_openvino` say of the int8 form they have written."""
+"""What `zsd.compile.integer` and `zsd.compile.quantize_openvino` have in common."""
 
 from __future__ import annotations
 
@@ -18,3 +18,11 @@ class Quantized:
     agreement: float
     integer: int
     left_out: tuple[str, ...]
+
+
+def growing_counts(most: int) -> list[int]:
+    """How many products to leave in floating point, in the order to try: 1, 2, 3, 4, 6, 9, ... up to ``most``."""
+    counts = [1] if most else []
+    while counts and counts[-1] < most:
+        counts.append(min(most, max(counts[-1] + 1, counts[-1] * 3 // 2)))
+    return counts
