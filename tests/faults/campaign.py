@@ -21,6 +21,7 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests.corpora import Planted, write_corpus
 from tests.faults.content import Reference
@@ -105,7 +106,7 @@ class Campaign:
                 kind = kinds[n % len(kinds)]
                 self._on_s3(kind, server) if kind in S3_FAULTS else self._damaged(kind, whole)
 
-    def _driver(self, name: str, **changes: str) -> Driver:
+    def _driver(self, name: str, **changes: Any) -> Driver:
         folder = self.folder / f"{next(self.numbers):02d}-{name}"
         asked = {"output": str(folder / "out"), **changes}
         return Driver(
