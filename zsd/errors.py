@@ -76,6 +76,11 @@ class LockError(ZsdError):
     exit_code = 4
 
 
+def in_one_line(error: BaseException) -> str:
+    """What an error of another library says, on one line of at most 200 characters."""
+    return " ".join(str(error).split())[:200]
+
+
 def error_named(name: str, message: str) -> ZsdError:
     """The error whose class has this name: how one that another process raised travels as data."""
     error: ZsdError = globals()[name](message)

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from zsd.errors import CorpusError
+from zsd.errors import CorpusError, in_one_line
 
 Pair = tuple[str, str]
 """A premise and a hypothesis."""
@@ -40,7 +40,7 @@ def read_pairs(file: Path) -> list[Pair]:
             raise CorpusError(f"{file} has no column {missing[0]!r}: pairs need the columns premise and hypothesis")
         table = pq.read_table(file, columns=list(COLUMNS))
     except (OSError, pa.ArrowException) as error:
-        raise CorpusError(f"{file} cannot be read as parquet: {' '.join(str(error).split())[:200]}") from None
+        raise CorpusError(f"{file} cannot be read as parquet: {in_one_line(error)}") from None
     for name in COLUMNS:
         kind = table.schema.field(name).type
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)) or table[name].null_count:

@@ -16,7 +16,7 @@ import ray
 
 from zsd.console import say
 from zsd.engines.base import Placement
-from zsd.errors import ConfigError, EngineError, ZsdError
+from zsd.errors import ConfigError, EngineError, ZsdError, in_one_line
 from zsd.machine import available_cpus
 from zsd.redaction import redacted
 
@@ -67,7 +67,7 @@ def connect(address: str | None) -> None:
                     **local,
                 )
         except (ConnectionError, ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = in_one_line(error)
             if not address:
                 raise EngineError(f"Ray cannot start on this machine: {reason}") from None
             raise ConfigError(

@@ -9,19 +9,17 @@ Legend: B pairs in a batch, L tokens, C NLI classes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from zsd.checkpoint import Checkpoint
 from zsd.compile.compiled import INT8_ONNX
+from zsd.compile.onnx_session import errors_in_one_line, start_session
 from zsd.compile.probes import stored_probes
 from zsd.engines.base import FloatArray, IntArray, Placement
 from zsd.engines.fixed_shapes import UNLIMITED
 from zsd.engines.lanes import Lanes
 from zsd.engines.model_file import engine_fingerprint, integer_file, narrow_file
-from zsd.errors import EngineError
 
 LANE_TOKENS = 1024
 """Padded tokens a lane and call: 2048 were a seventh slower (they leave the core's own cache)."""
@@ -50,9 +48,8 @@ class ONNXRuntimeEngine:
         self.threads = self.lanes = placement.threads
         self.token_budget = LANE_TOKENS * self.lanes
         self.fingerprint = engine_fingerprint(checkpoint, "onnxruntime", precision)
-        self._session = _session(
-            integer_file(checkpoint, INT8_ONNX) if precision == "int8" else narrow_file(checkpoint)
-        )
+        file = integer_file(checkpoint, INT8_ONNX) if precision == "int8" else narrow_file(checkpoint)
+        self._session = start_session(str(file), threads=1, name=str(file))
         self._names = [value.name for value in self._session.get_inputs()]
         self._run = Lanes(self.lanes, self._forward)
         probes = stored_probes(checkpoint)
@@ -67,33 +64,11 @@ class ONNXRuntimeEngine:
         return self._run(inputs)
 
     def _forward(self, inputs: Mapping[str, IntArray]) -> FloatArray:
-        import onnxruntime.capi.onnxruntime_pybind11_state as state
-
-        try:
+        with errors_in_one_line("this model"):
             (logits_BC,) = self._session.run(None, {name: inputs[name] for name in self._names})
-        except (state.Fail, state.InvalidArgument, state.RuntimeException) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise EngineError(f"ONNX Runtime cannot run this model: {reason}") from None
         return np.asarray(logits_BC, dtype=np.float32)
 
     def close(self) -> None:
         """Free the model and end the threads."""
         self._run.close()
         del self._session
-
-
-def _session(file: Path) -> Any:
-    try:
-        import onnxruntime
-        import onnxruntime.capi.onnxruntime_pybind11_state as state
-    except ImportError as error:
-        raise EngineError(f"ONNX Runtime is not installed here ({error}): pip install onnxruntime") from None
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors: the warnings are about its own optimizer
-    try:
-        return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    except (state.Fail, state.InvalidGraph, state.NotImplemented, state.InvalidProtobuf, state.NoSuchFile) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise EngineError(f"ONNX Runtime cannot run {file}: {reason}") from None
