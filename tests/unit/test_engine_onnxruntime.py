@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from zsd.compile import export
-from zsd.engines import load_engine, model_file, onnxruntime
+from zsd.engines import load_engine, onnxruntime
 from zsd.engines.base import Placement
 from zsd.errors import EngineError
 from zsd.teachers.nli import NLITeacher, load_teacher
@@ -28,14 +28,9 @@ def test_a_file_that_is_no_model_is_one_line(
     teacher: NLITeacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "model.onnx").write_bytes(b"not a model")
-    with monkeypatch.context() as patch:
-        patch.setattr(onnxruntime, "narrow_file", lambda _: tmp_path / "model.onnx")
-        with pytest.raises(EngineError, match=r"ONNX Runtime cannot run .*model.onnx: "):
-            load_engine("onnxruntime", teacher, Placement())
-    monkeypatch.setattr(model_file, "dense_file", lambda _: tmp_path / "model.onnx")
-    for name in ("onnxruntime", "openvino"):
-        with pytest.raises(EngineError, match=r"model.onnx: is no ONNX model, or damaged: delete it"):
-            load_engine(name, teacher, Placement())
+    monkeypatch.setattr(onnxruntime, "narrow_file", lambda _: tmp_path / "model.onnx")
+    with pytest.raises(EngineError, match=r"ONNX Runtime cannot run .*model.onnx: "):
+        load_engine("onnxruntime", teacher, Placement())
 
 
 def test_the_export_is_shared_with_the_other_engines(

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openvino as core
 import pytest
 
+from zsd.compile.compiled import INT8_OPENVINO
+from zsd.compile.export import exported_onnx
 from zsd.compile.probes import stored_probes
 from zsd.engines import load_engine, openvino
 from zsd.engines.base import Placement
@@ -56,3 +60,19 @@ def test_a_processor_without_bf16_is_told(teacher: NLITeacher, monkeypatch: pyte
     monkeypatch.setattr(openvino, "has_bf16", lambda _: False)
     with pytest.raises(EngineError, match="no bf16 instructions: use --precision fp32"):
         load_engine("openvino", teacher, Placement(), "bf16")
+
+
+@pytest.mark.parametrize("weights", [b"", None])
+def test_an_int8_form_whose_weights_are_gone_is_one_line(
+    teacher: NLITeacher, tmp_path: Path, weights: bytes | None
+) -> None:
+    compiled = tmp_path / "compiled"
+    shutil.copytree(teacher.path, compiled)
+    file = compiled / INT8_OPENVINO
+    file.parent.mkdir()
+    core.save_model(core.Core().read_model(str(exported_onnx(teacher))), str(file))
+    file.with_suffix(".bin").unlink()
+    if weights is not None:
+        file.with_suffix(".bin").write_bytes(weights)
+    with pytest.raises(EngineError, match=r"^OpenVINO cannot read .*int8\.xml: .*$"):
+        load_engine("openvino", load_teacher(str(compiled)), Placement(), "int8")

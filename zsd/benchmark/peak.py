@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import onnx
 import torch
 
 from zsd.benchmark.flops import SequenceCost, graph_cost, sequence_cost
 from zsd.benchmark.remote import Answer, Remote
 from zsd.checkpoint import Checkpoint
+from zsd.compile.export import read_onnx
 from zsd.engines.model_file import narrow_file
 from zsd.errors import EngineError
 from zsd.students.checkpoint import read_checkpoint
@@ -77,7 +77,7 @@ def make_peak(threads: int) -> tuple[None, Answer]:
 def encoder_cost(checkpoint: Checkpoint) -> SequenceCost:
     """FLOP of one sequence of an encoder: of its export, or else, where there is none, of all that torch does."""
     try:
-        return graph_cost(onnx.load(str(narrow_file(checkpoint))))
+        return graph_cost(read_onnx(narrow_file(checkpoint)))
     except EngineError:
         return sequence_cost(load_weights(checkpoint, dtype=torch.float32))
 

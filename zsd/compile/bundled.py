@@ -9,13 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnx
 import torch
 import transformers
 
 from zsd.assets import sample_path
 from zsd.cache import cached_file
-from zsd.compile.export import exported_onnx
+from zsd.compile.export import exported_onnx, read_onnx
 from zsd.compile.heldout import HeldOut, all_pairs
 from zsd.compile.integer import quantize_onnx
 from zsd.compile.onnx_session import OnnxSession
@@ -51,7 +50,7 @@ def _make(teacher: NLITeacher, file: Path) -> None:
     labels = LabelSet(names=read_label_file(sample_path("labels.txt")))
     threads = available_cpus()
     source = exported_onnx(teacher)
-    fp32 = OnnxSession(onnx.load(str(source)), threads=threads)
+    fp32 = OnnxSession(read_onnx(source), threads=threads)
     heldout = HeldOut.of_teacher(teacher, labels, lines[RANGE_ROWS : RANGE_ROWS + SELECTION_ROWS], fp32.logits)
     pairs = all_pairs(teacher, labels, lines[:RANGE_ROWS])
     alone = [pairs.batch(np.array([p]), length=int(pairs.lengths[p])) for p in range(len(pairs))]

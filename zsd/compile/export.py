@@ -16,11 +16,12 @@ import numpy as np
 import onnx
 import torch
 import transformers
+from google.protobuf.message import DecodeError
 
 from zsd.batching import IntArray
 from zsd.cache import cached_file
 from zsd.checkpoint import Checkpoint
-from zsd.errors import EngineError
+from zsd.errors import EngineError, in_one_line
 from zsd.teachers.weights import input_names, load_weights
 
 OPSET = 14
@@ -44,6 +45,23 @@ def exported_onnx(checkpoint: Checkpoint) -> Path:
     )
 
 
+def read_onnx(file: Path) -> onnx.ModelProto:
+    """An ONNX model of one file.
+
+    Raises:
+        EngineError: it is damaged, or keeps weights in other files: their names could be those of any file here.
+    """
+    try:
+        model = onnx.load(str(file), load_external_data=False)
+    except DecodeError:
+        model = onnx.ModelProto()
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+        raise EngineError(f"{file}: keeps weights in other files: compile the checkpoint again, into one file")
+    if not model.graph.node:
+        raise EngineError(f"{file}: is no ONNX model, or damaged: delete it, or compile the checkpoint again")
+    return model
+
+
 def export_onnx(checkpoint: Checkpoint, file: Path) -> None:
     """Write the checkpoint as one ONNX file with inputs in the tokenizer's order and one output, ``logits`` [B, C].
 
@@ -65,8 +83,8 @@ def export_onnx(checkpoint: Checkpoint, file: Path) -> None:
         onnx.checker.check_model(graph)
         onnx.save(graph, str(file))
     except EXPORT_ERRORS as error:
-        reason = " ".join(str(error).split())[:200]
-        raise EngineError(f"{checkpoint} does not export to ONNX ({reason}): use --engine torch") from None
+        told = f"{checkpoint} does not export to ONNX ({in_one_line(error)}): use --engine torch"
+        raise EngineError(told) from None
 
 
 EXPORT_ERRORS = (RuntimeError, ValueError, torch.onnx.errors.OnnxExporterError, onnx.checker.ValidationError)

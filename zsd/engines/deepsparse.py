@@ -19,11 +19,12 @@ import numpy as np
 
 from zsd.checkpoint import Checkpoint
 from zsd.compile.compiled import INT8_ONNX
+from zsd.compile.export import read_onnx
 from zsd.compile.probes import stored_probes
 from zsd.engines.base import FloatArray, IntArray, Placement
 from zsd.engines.fixed_shapes import affordable_buckets, bucket_lengths, least_shape
 from zsd.engines.model_file import dense_file, engine_fingerprint, integer_file
-from zsd.errors import EngineError
+from zsd.errors import EngineError, in_one_line
 from zsd.telemetry import no_telemetry
 
 TOKEN_BUDGET = 1024
@@ -70,11 +71,11 @@ class DeepSparseEngine:
         self._engine = _deepsparse_engine()
         self._file = integer_file(checkpoint, INT8_ONNX) if precision == "int8" else dense_file(checkpoint)
         self.fingerprint = engine_fingerprint(checkpoint, "deepsparse", precision)
-        self.most_buckets = affordable_buckets(self._file, placement.threads)
         self._probes = stored_probes(checkpoint)
         self._compiled: dict[tuple[int, int], _Compiled] = {}
         # A model that DeepSparse cannot run is refused now, and not with the first rows.
         self._compile(*least_shape(bucket_lengths(checkpoint.max_length), self._probes))
+        self.most_buckets = affordable_buckets(self._file, placement.threads)
 
     def logits(self, inputs: Mapping[str, IntArray]) -> FloatArray:
         """Run one batch, compiling its shape the first time.
@@ -94,8 +95,7 @@ class DeepSparseEngine:
             try:
                 model = self._engine(str(file), batch_size=rows, num_cores=self.threads)
             except (RuntimeError, ValueError) as error:
-                reason = " ".join(str(error).split())[:200]
-                raise EngineError(f"DeepSparse cannot run shape {rows} x {length}: {reason}") from None
+                raise EngineError(f"DeepSparse cannot run shape {rows} x {length}: {in_one_line(error)}") from None
         compiled = _Compiled(model, names)
         self._probes.check(self.name, self.precision, compiled, rows=rows, length=length)
         return compiled
@@ -111,13 +111,11 @@ def _write_static(source: Path, file: Path, rows: int, length: int) -> list[str]
     The engine's own ``input_shapes`` would write the shape into the source, under the eyes of whoever else reads it.
 
     Raises:
-        EngineError: the model keeps weights in other files: their names could be those of any file of this machine.
+        EngineError: see `read_onnx`.
     """
     import onnx
 
-    model = onnx.load(str(source), load_external_data=False)
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
-        raise EngineError(f"{source}: keeps weights in other files: DeepSparse runs models of one file")
+    model = read_onnx(source)
     for value in model.graph.input:
         for axis, size in zip(value.type.tensor_type.shape.dim, (rows, length), strict=True):
             axis.dim_value = size

@@ -6,12 +6,11 @@ import importlib.metadata
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
 
 from zsd.cache import cached_file
 from zsd.checkpoint import Checkpoint
 from zsd.compile.compiled import FP32_ONNX, compiled_file
-from zsd.compile.export import ONNX_FILE, exported_onnx
+from zsd.compile.export import ONNX_FILE, exported_onnx, read_onnx
 from zsd.compile.first_token import narrow_to_first_token
 from zsd.errors import EngineError
 
@@ -30,7 +29,9 @@ def dense_file(checkpoint: Checkpoint) -> Path:
 
 
 def narrow_file(checkpoint: Checkpoint) -> Path:
-    """`dense_file`, its last layer done for the first token only; in the cache, not to be written to.
+    """`dense_file`, its last layer done for the first token only; not to be written to.
+
+    In the cache, which holds an empty file of a model that has nothing to leave out: that is run as it is.
 
     Not for DeepSparse, whose compiler ends the process on some models of this form.
 
@@ -41,15 +42,15 @@ def narrow_file(checkpoint: Checkpoint) -> Path:
     source = dense_file(checkpoint)
 
     def make(file: Path) -> None:
-        try:
-            model = onnx.load(str(source))
-        except DecodeError:
-            raise EngineError(
-                f"{source}: is no ONNX model, or damaged: delete it, or compile the checkpoint again"
-            ) from None
-        onnx.save(narrow_to_first_token(model), str(file))
+        model = read_onnx(source)
+        narrow = narrow_to_first_token(model)
+        if narrow.graph.node == model.graph.node:
+            file.touch()
+        else:
+            onnx.save(narrow, str(file))
 
-    return cached_file("narrow", ONNX_FILE, checkpoint.fingerprint, source, NARROW_VERSION, make=make)
+    made = cached_file("narrow", ONNX_FILE, checkpoint.fingerprint, source, NARROW_VERSION, make=make)
+    return made if made.stat().st_size else source
 
 
 def integer_file(checkpoint: Checkpoint, kind: str) -> Path:

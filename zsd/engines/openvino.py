@@ -26,7 +26,7 @@ from zsd.engines.base import FloatArray, IntArray, Placement
 from zsd.engines.fixed_shapes import affordable_buckets, bucket_lengths, least_shape
 from zsd.engines.lanes import Lanes
 from zsd.engines.model_file import engine_fingerprint, integer_file, narrow_file
-from zsd.errors import EngineError
+from zsd.errors import EngineError, in_one_line
 
 LANE_TOKENS = 512
 """Padded tokens a lane and call: 1024 and 2048 were no faster, and fill the last call of a unit with more repeats."""
@@ -77,6 +77,7 @@ class OpenVINOEngine:
         self.buckets: tuple[int, ...] | None = bucket_lengths(checkpoint.max_length)
         self.fingerprint = engine_fingerprint(checkpoint, "openvino", precision)
         file = integer_file(checkpoint, INT8_OPENVINO) if precision == "int8" else narrow_file(checkpoint)
+        self._source = self._read(str(file))
         self.most_buckets = affordable_buckets(_weights(file), placement.threads)
         self._settings = {
             "INFERENCE_PRECISION_HINT": precision_hint(self._core, precision),
@@ -86,7 +87,6 @@ class OpenVINOEngine:
             "ENABLE_CPU_PINNING": False,
         }
         self._probes = stored_probes(checkpoint)
-        self._source = self._read(str(file))
         self._compiled: dict[tuple[int, int], _Compiled] = {}
         self._run = Lanes(self.lanes, self._run_share, equal=True)
         # A model that OpenVINO cannot run is refused now, and not with the first rows.
@@ -115,8 +115,7 @@ class OpenVINOEngine:
             model.reshape({port.any_name: [rows, length] for port in model.inputs})
             compiled = _Compiled(self._core.compile_model(model, "CPU", self._settings), self.lanes)
         except RuntimeError as error:
-            reason = " ".join(str(error).split())[:200]
-            raise EngineError(f"OpenVINO cannot run shape {rows} x {length}: {reason}") from None
+            raise EngineError(f"OpenVINO cannot run shape {rows} x {length}: {in_one_line(error)}") from None
         self._probes.check(self.name, self.precision, compiled, rows=rows, length=length)
         self._compiled[rows, length] = compiled
 
@@ -124,8 +123,7 @@ class OpenVINOEngine:
         try:
             return self._core.read_model(file)
         except RuntimeError as error:
-            reason = " ".join(str(error).split())[:200]
-            raise EngineError(f"OpenVINO cannot read {file}: {reason}") from None
+            raise EngineError(f"OpenVINO cannot read {file}: {in_one_line(error)}") from None
 
     def close(self) -> None:
         """Free every compiled shape and the weights."""
