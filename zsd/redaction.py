@@ -14,11 +14,13 @@ from zsd.errors import ConfigError
 HIDDEN = "***"
 _SECRET_KEY = r"[\w.-]*(?:secret|passw|token|credential|signature|access_?key|account_?key|api_?key)[\w.-]*|sig|pwd"
 _PASSWORD = re.compile(r"(?P<kept>\b[A-Za-z][A-Za-z0-9+.-]*://)[^\s\"'<>@/?#\\]*:[^\s\"'<>\\]*@")
-_PARAMETER = re.compile(rf"(?P<kept>[?&;](?:{_SECRET_KEY})=)[^\s\"'<>&;#\\]+", re.IGNORECASE)
+_SHOWN = r"(?!\*{3}[:,.)\]]*(?:[\s\"'\\]|$))"
+"""Not before ``***`` and the punctuation of a message around it: what is hidden already stays as it is."""
+_PARAMETER = re.compile(rf"(?P<kept>[?&;](?:{_SECRET_KEY})=){_SHOWN}[^\s\"'<>&;#\\]+", re.IGNORECASE)
 _TOKEN = re.compile(r"(?P<kept>\b(?:(?:hf|gh[pousr]|github_pat)_|glpat-|[Bb]earer ))[A-Za-z0-9_.~+/-]{16,}=*")
 _VARIABLE = re.compile(
     r"(?P<kept>\b[A-Z0-9_]*(?:SECRET|TOKEN(?!S|IZER)|PASSW|ACCESS_KEY|API_KEY)[A-Z0-9_]*=(?:\\?[\"'](?=[\w/+]))?)"
-    r"[^\s\"',;\\]+"
+    rf"{_SHOWN}[^\s\"',;\\]+"
 )
 _MEMBER_KEY = (
     r"[\w.-]*(?:secret|passw|credential|access_?key|account_?key|api_?key"
@@ -34,8 +36,16 @@ def redacted(text: str) -> str:
 
     ``s3://key:secret@bucket/a`` gives ``s3://***@bucket/a``, ``?X-Amz-Signature=ab12`` gives ``?X-Amz-Signature=***``.
     A user without a password stays: ``abfs://container@account`` names a container there. JSON stays JSON: no match
-    ends within an escape or takes a quote that closes a string.
+    ends within an escape or takes a quote that closes a string. Applying it twice changes nothing more: where two
+    patterns meet, one may end before what the other hides, so it goes on until nothing changes; every change but that
+    of asterisks leaves fewer characters that are none.
     """
+    while (shown := _hidden_once(text)) != text:
+        text = shown
+    return text
+
+
+def _hidden_once(text: str) -> str:
     text = _PASSWORD.sub(rf"\g<kept>{HIDDEN}@", text)
     for pattern in (_PARAMETER, _VARIABLE, _MEMBER, _TOKEN):
         text = pattern.sub(rf"\g<kept>{HIDDEN}", text)

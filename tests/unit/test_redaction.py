@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from zsd.config import LabelConfig
@@ -42,6 +42,33 @@ HARMLESS = [
     "a bearer of good news, MAX_TOKENS=12 a row",
     "TOKENIZERS_PARALLELISM=false",
 ]
+FRAGMENTS = [
+    *(
+        "s3://",
+        "http://",
+        "user",
+        ":",
+        "@",
+        "/",
+        "?",
+        "&",
+        ";",
+        ",",
+        "#",
+        "<",
+        ".",
+        "-",
+        "=",
+        "\\",
+        "'",
+        '"',
+        " ",
+        "\n",
+    ),
+    *("sig=", "X-Amz-Signature=", "API_KEY=", "SECRET", "_TOKEN", "hf_", "Bearer ", "secretsecretsecret", "***", "*"),
+    *("'password': '", '"api_key": "'),
+]
+"""What secrets and the patterns for them are made of."""
 
 
 @pytest.mark.parametrize("text", SECRETS)
@@ -87,6 +114,22 @@ def test_json_without_secrets_is_json(text: str, quote: str, indent: int | None)
 @given(st.from_regex(r"[A-Za-z0-9+=/!$%^*()]{8,30}", fullmatch=True), st.sampled_from(["s3", "https", "abfs"]))
 def test_any_password_of_a_uri_goes(password: str, scheme: str) -> None:
     assert redacted(f"{scheme}://user:{password}@host/path") == f"{scheme}://***@host/path"
+
+
+@given(st.lists(st.sampled_from(FRAGMENTS), max_size=12).map("".join))
+@example(";API_KEY=#,")
+@example("?API_KEY=a,b<c,d&e")
+@example("http://hf_secretsecret/secretsecret:word@host")
+def test_what_is_redacted_stays_as_it_is(text: str) -> None:
+    shown = redacted(text)
+    assert redacted(shown) == shown
+
+
+@pytest.mark.parametrize("around", ["{}: denied", "cannot read {}, try again", "(see {}).", "{}:", "[{}]: no", "{}:\n"])
+@pytest.mark.parametrize("text", SECRETS)
+def test_a_message_around_what_was_redacted_stays_whole(text: str, around: str) -> None:
+    message = around.format(redacted(text))
+    assert redacted(message) == message
 
 
 @pytest.mark.parametrize("field", ["data", "output", "labels", "teacher", "ray_address", "reuse"])
