@@ -21,23 +21,29 @@ Legend: N rows, K labels, L tokens.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from onnx import ModelProto
+from onnx import ModelProto, NodeProto
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from zsd.compile.onnx_session import OnnxSession
+from zsd.errors import EngineError
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 STEP = 8
 """The polynomial is fitted at this many tokens, twice as many and three times as many."""
+FACTOR = {"MatMul": 0, "Gemm": 0, "Conv": 1}
+"""Operators that are counted, and the input whose shape says how many products are summed: of a convolution, its weight
+[outputs, inputs of a group, kernel], which is the same number for every output."""
+UNCOUNTED = frozenset({"Einsum", "ConvTranspose", "RNN", "GRU", "LSTM"})
+"""Operators that multiply, too: of a model with one of these, torch counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,25 +72,37 @@ def sequence_cost(model: Any) -> SequenceCost:
 
 
 def graph_cost(model: ModelProto) -> SequenceCost:
-    """Count what an exported sequence classifier does, by the shapes of its products.
+    """Count what an exported sequence classifier does, by the shapes of its products and convolutions.
 
     Args:
         model: fp32, as `zsd.compile.export` writes it, taking L up to 24 at least.
 
     Raises:
-        EngineError: ONNX Runtime is not installed here, or cannot run it.
+        EngineError: it has products that are not counted here, or ONNX Runtime is not installed here or cannot run it.
     """
-    products = [node for node in model.graph.node if node.op_type in ("MatMul", "Gemm")]
-    tensors = list(dict.fromkeys(name for node in products for name in (node.input[0], node.output[0])))
+    unknown = sorted({node.op_type for node in model.graph.node} & UNCOUNTED)
+    if unknown:
+        raise EngineError(f"the arithmetic of {', '.join(unknown)} is not known from the shapes alone")
+    products = [node for node in model.graph.node if node.op_type in FACTOR]
+    constants = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    needed = dict.fromkeys(name for node in products for name in (node.input[FACTOR[node.op_type]], node.output[0]))
+    tensors = [name for name in needed if name not in constants]
     session = OnnxSession(model, threads=1, tensors=tensors)
 
     def count(sequences: int, length: int) -> int:
         inputs = {value.name: np.ones((sequences, length), dtype=np.int64) for value in model.graph.input}
         inputs |= {name: np.zeros_like(ids_BL) for name, ids_BL in inputs.items() if name == "token_type_ids"}
-        shapes = {name: array.shape for name, array in zip(tensors, session.run(inputs, tensors), strict=True)}
-        return sum(2 * math.prod(shapes[node.output[0]]) * shapes[node.input[0]][-1] for node in products)
+        found = zip(tensors, session.run(inputs, tensors), strict=True)
+        shapes = constants | {name: array.shape for name, array in found}
+        return sum(2 * math.prod(shapes[node.output[0]]) * _summed(node, shapes) for node in products)
 
     return _fitted(count)
+
+
+def _summed(node: NodeProto, shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """How many products each number of a node's output is the sum of."""
+    shape = shapes[node.input[FACTOR[node.op_type]]]
+    return math.prod(shape[1:]) if node.op_type == "Conv" else shape[-1]
 
 
 def _fitted(count: Callable[[int, int], int]) -> SequenceCost:

@@ -75,7 +75,7 @@ def make_peak(threads: int) -> tuple[None, Answer]:
 
 
 def encoder_cost(checkpoint: Checkpoint) -> SequenceCost:
-    """FLOP of one sequence of an encoder: of its export, or else, where there is none, of all that torch does."""
+    """FLOP of one sequence of an encoder: of its export, or where that cannot be counted, of all that torch does."""
     try:
         return graph_cost(read_onnx(narrow_file(checkpoint)))
     except EngineError:
