@@ -65,3 +65,17 @@ def test_what_somebody_else_needs_whole_is_computed_whole() -> None:
     )
     kinds = [node.op_type for node in narrow_to_first_token(graph).graph.node]
     assert kinds == ["Tanh", "Relu", "Gather", "Sigmoid", "Gather"]
+
+
+def test_a_square_that_is_multiplied_with_itself_is_needed_whole() -> None:
+    graph = onnx.parser.parse_model(
+        """
+        <ir_version: 8, opset_import: ["" : 14]>
+        g (float[B, L, L] x) => (float[B, L] logits) <int64 first = {0}> {
+            y = Tanh(x)
+            z = MatMul(y, y)
+            logits = Gather <axis: int = 1> (z, first)
+        }
+        """
+    )
+    assert narrow_to_first_token(graph).graph.node == graph.graph.node

@@ -137,7 +137,8 @@ class _Graph:
             reduced = [one % ranks[first] for one in _attribute(node, "axes", [axis])]
             return None if axis in reduced or ranks[first] != rank else {first: axis}
         if node.op_type == "MatMul":
-            return {first: axis} if axis == rank - 2 and ranks[first] == rank else None
+            once = first != node.input[1]
+            return {first: axis} if once and axis == rank - 2 and ranks[first] == rank else None
         if node.op_type == "Transpose":
             return {first: list(_attribute(node, "perm"))[axis]}
         if node.op_type == "Reshape":
