@@ -36,7 +36,7 @@ class CorpusConfig(Options):
     cpus_per_actor: int | None = option("processor threads of a CPU actor (default: up to 4)", None)
     unit_rows: int | None = option(
         "rows of the smallest piece of work (default: 1,024 pairs of zsd label, fewer of a teacher larger than "
-        "the bundled one, 256 at least; 4,096 rows of zsd predict)",
+        "the bundled one, 64 at least; 4,096 rows of zsd predict)",
         None,
     )
     max_rejected: float | None = option(

@@ -42,11 +42,12 @@ class LabelSet:
         fewest = 1 if self.multi_label else 2
         if len(self.names) < fewest:
             raise LabelSetError(
-                f"{len(self.names)} class name(s) given, at least {fewest} needed: add more to --labels"
+                f"{len(self.names)} class name(s) given, at least {fewest} needed: "
+                "name more in the file of --labels, or with --label for each"
             )
         for name in self.names:
             if not name.strip():
-                raise LabelSetError("a class name is empty: remove the blank entry from --labels")
+                raise LabelSetError("a class name is empty: give every --label a name")
         repeated = sorted({name for name in self.names if self.names.count(name) > 1})
         if repeated:
             raise LabelSetError(f"class name {repeated[0]!r} is given more than once: names must be distinct")

@@ -1,6 +1,7 @@
 """`zsd label` from end to end without Ray: what a job needs when it is run again."""
 
 import shutil
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from tests import here
 from tests.corpora import write_corpus
 from tests.faults.content import Reference
 from zsd.config import LabelConfig
-from zsd.distributed.label import default_unit_rows, label
+from zsd.distributed.label import UNIT_PAIRS, UNIT_PAIRS_LEAST, default_unit_rows, label
 from zsd.errors import InputError
 from zsd.verify import verify_store
 
@@ -90,3 +91,9 @@ def test_a_larger_teacher_and_more_labels_make_smaller_pieces(
 ) -> None:
     config = AutoConfig.for_model("bert", num_hidden_layers=layers, hidden_size=hidden)
     assert default_unit_rows(config, hypotheses) == rows
+
+
+def test_the_help_names_the_pairs_of_a_piece() -> None:
+    (told,) = (one.metadata["help"] for one in fields(LabelConfig) if one.name == "unit_rows")
+    assert f"{UNIT_PAIRS:,} pairs of zsd label" in told
+    assert f"{UNIT_PAIRS_LEAST} at least" in told

@@ -52,9 +52,9 @@ def test_a_name_with_braces_is_put_in_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("names", "options", "message"),
     [
-        (("a",), {}, "at least 2"),
+        (("a",), {}, "^1 class name.* at least 2 .* --labels, or with --label"),
         ((), {"multi_label": True}, "at least 1"),
-        (("a", " "), {}, "empty"),
+        (("a", " "), {}, "a class name is empty: give every --label a name"),
         (("a", "b", "a"), {}, "'a' is given more than once"),
         (("a", "b"), {"template": "text"}, "exactly once"),
         (("a", "b"), {"template": "{} {}"}, "exactly once"),
