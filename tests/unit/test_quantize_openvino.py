@@ -60,7 +60,6 @@ def test_int8_with_the_wanted_agreement_is_written_and_runs(
 ) -> None:
     compiled = tmp_path / "compiled"
     shutil.copytree(teacher.path, compiled)
-    (compiled / INT8_OPENVINO).parent.mkdir()
     inputs = calibration(teacher)
     torch_fp32 = load_engine("torch", teacher, Placement())
     exact = [torch_fp32.logits(batch) for batch in inputs]
@@ -96,7 +95,7 @@ def test_an_agreement_that_cannot_be_reached_is_an_error(
             exported_onnx(teacher),
             calibration(teacher)[:1],
             heldout,
-            tmp_path / "int8.xml",
+            tmp_path / INT8_OPENVINO,
             min_agreement=0.99,
             threads=1,
         )

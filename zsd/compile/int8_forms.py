@@ -64,7 +64,6 @@ def write_int8(
     try:
         if "openvino" in wanted:
             say("compile: int8 for OpenVINO, by NNCF")
-            (directory / "openvino").mkdir()
             together = [inputs for _, inputs in batches(calibration, some)][:OPENVINO_BATCHES]
             file = directory / INT8_OPENVINO
             made[INT8_OPENVINO] = asdict(quantize_openvino(source, together, heldout, file, **common))

@@ -129,6 +129,7 @@ def attempts(products: Sequence[Product], error: Callable[[Sequence[str]], float
     attention = [product.name for product in products if product.kind == "attention"]
     others = [product.name for product in products if product.kind == "other"]
     yield ()
+    say(f"compile: looking for the most harmful of {len(narrowing)} products that narrow")
     harm = {name: error([other for other in narrowing if other != name]) for name in narrowing}
     ranking = sorted(narrowing, key=lambda name: -harm[name])
     for count in growing_counts(len(ranking)):
@@ -155,6 +156,7 @@ def _quantize(nncf: Any, model: Any, calibration: Sequence[Mapping[str, IntArray
 def _save(model: Any, file: Path) -> None:
     import openvino
 
+    file.parent.mkdir(exist_ok=True)
     # Its default, fp16 constants, would change what is not int8.
     openvino.save_model(model, str(file), compress_to_fp16=False)
 
