@@ -5,31 +5,20 @@ Legend: N rows, K labels.
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from zsd import storage
 from zsd.corpus import Source, normalize_text, resolve_sources
 from zsd.distill_config import TrainingChoices
 from zsd.errors import CorpusError, InputError
 from zsd.evaluation import parse_gold
+from zsd.gold_files import ABSENT, read_file
 from zsd.inference import IntArray
 
-Row = tuple[Any, Any]
-"""Text and gold label; the label is `ABSENT` where the file has no such column."""
-ABSENT = object()
 INTEGER = re.compile(r"[+-]?[0-9]+")
-LONGEST_FIELD = 1 << 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +67,7 @@ def read_gold(
     labels: list[Any] = []
     for source in resolve_sources(data):
         pick = partial(_pick, source, flags, text_column, label_column if required or labels else None)
-        rows = _read(source, pick, text_column, label_column, None if limit is None else limit - len(texts))
+        rows = read_file(source, pick, text_column, label_column, None if limit is None else limit - len(texts))
         here = [label for _, label in rows if label is not ABSENT]
         if here and len(labels) < len(texts):
             raise CorpusError(f"{source.uri}: has a column {label_column!r}, the files before it have none")
@@ -149,107 +138,3 @@ def _from_text(labels: list[Any], names: Sequence[str]) -> list[Any]:
     if any(label in names for label in written) or not all(INTEGER.fullmatch(label) for label in written):
         return given
     return [None if label is None else int(label) for label in given]
-
-
-def _read(
-    source: Source, check: Callable[[Sequence[str]], None], text: str, label: str, limit: int | None
-) -> list[Row]:
-    place = storage.resolve(source.uri)
-    try:
-        if source.format == "datasets":
-            return list(islice(_dataset_rows(place.path, check, text, label), limit))
-        if source.format == "parquet":
-            with place.fs.open_input_file(place.path) as file, pq.ParquetFile(file) as parquet:
-                return list(islice(_parquet_rows(parquet, check, text, label), limit))
-        with place.fs.open_input_stream(place.path, compression=source.compression) as stream:
-            lines = io.TextIOWrapper(stream, "utf-8-sig", newline="" if source.format in ("csv", "tsv") else "\n")
-            if source.format == "txt":
-                rows: Iterator[Row] = ((line, ABSENT) for line in lines if line.strip())
-                check([text])
-            elif source.format == "jsonl":
-                rows = _json_rows(lines, check, text, label)
-            else:
-                rows = _csv_rows(lines, "\t" if source.format == "tsv" else ",", check, text, label)
-            return list(islice(rows, limit))
-    except (pa.ArrowException, OSError, ValueError, csv.Error, EOFError) as error:
-        told = storage.first_line(error)
-        raise CorpusError(f"{source.uri}: cannot be read as {source.format}: {told}: check or replace it") from None
-
-
-def _csv_rows(
-    lines: io.TextIOWrapper, delimiter: str, check: Callable[[Sequence[str]], None], text: str, label: str
-) -> Iterator[Row]:
-    csv.field_size_limit(LONGEST_FIELD)  # for the whole process: Python's default refuses fields above 128 kB
-    reader = csv.reader(lines, delimiter=delimiter)
-    header = next(reader, None)
-    if header is None:
-        return
-    check(header)
-    text_at, label_at = header.index(text), header.index(label) if label in header else None
-    for record in reader:
-        if not record:
-            continue
-        if len(record) != len(header):
-            raise ValueError(f"line {reader.line_num} has {len(record)} fields, the header {len(header)}")
-        yield record[text_at], ABSENT if label_at is None else record[label_at]
-
-
-def _json_rows(lines: io.TextIOWrapper, check: Callable[[Sequence[str]], None], text: str, label: str) -> Iterator[Row]:
-    labelled: bool | None = None
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise ValueError(f"line {number}: {error}") from None
-        if not isinstance(row, dict):
-            raise ValueError(f"line {number} is no JSON object")
-        if labelled is None:
-            check(list(row))
-            labelled = label in row
-        elif not labelled and label in row:
-            raise ValueError(f"line {number} has {label!r}, the lines before it have none")
-        yield row.get(text), row.get(label) if labelled else ABSENT
-
-
-def _parquet_rows(
-    parquet: pq.ParquetFile, check: Callable[[Sequence[str]], None], text: str, label: str
-) -> Iterator[Row]:
-    schema = parquet.schema_arrow
-    check(schema.names)
-    labelled = label in schema.names
-    features = None
-    if labelled and b"huggingface" in (schema.metadata or {}):
-        import datasets
-
-        features = datasets.Features.from_arrow_schema(schema)[label]
-    columns = [text, label] if labelled else [text]
-    for batch in parquet.iter_batches(columns=list(dict.fromkeys(columns))):
-        yield from _batch_rows(batch, text, label if labelled else None, features)
-
-
-def _dataset_rows(folder: str, check: Callable[[Sequence[str]], None], text: str, label: str) -> Iterator[Row]:
-    import datasets
-
-    dataset = datasets.load_from_disk(folder)
-    check(dataset.column_names)
-    labelled = label in dataset.column_names
-    features = dataset.features[label] if labelled else None
-    for table in dataset.with_format("arrow").iter(10_000):
-        yield from _batch_rows(table, text, label if labelled else None, features)
-
-
-def _batch_rows(batch: pa.Table | pa.RecordBatch, text: str, label: str | None, features: Any) -> Iterator[Row]:
-    texts = batch.column(text).to_pylist()
-    if label is None:
-        return ((one, ABSENT) for one in texts)
-    return zip(texts, (_named(one, features) for one in batch.column(label).to_pylist()), strict=True)
-
-
-def _named(value: Any, feature: Any) -> Any:
-    """The names that a `ClassLabel` gives to its numbers: their order need not be that of the student's classes."""
-    if isinstance(value, list):
-        return [_named(one, getattr(feature, "feature", None)) for one in value]
-    names = getattr(feature, "names", None)
-    return names[value] if names and isinstance(value, int) and 0 <= value < len(names) else value

@@ -85,6 +85,7 @@ ORDER = (
         "deferral",
         "annotation",
         "evaluation",
+        "gold_files",
         "gold",
         "training_data",
         "training_events",
