@@ -8,24 +8,19 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 import zsd
 from zsd import storage
 from zsd.assets import BUNDLED_TEACHER
-from zsd.benchmark.contestants import Contestant, Process, recipe_length
+from zsd.benchmark.contestants import Contestant, recipe_length
 from zsd.benchmark.lineup import line_up
-from zsd.benchmark.measure import measure, with_lengths
+from zsd.benchmark.measure import measure
 from zsd.benchmark.peak import SIZE
 from zsd.benchmark.quality import compare, examples
 from zsd.benchmark.race import is_reference
-from zsd.benchmark.workload import sequence_lengths
 from zsd.benchmark_config import BenchmarkConfig
-from zsd.config import LabelConfig
 from zsd.console import say
 from zsd.corpus import resolve_sources
-from zsd.distributed.cluster import connect
-from zsd.distributed.label import label
+from zsd.distributed.overhead import ray_overhead
 from zsd.errors import ConfigError, ZsdError
 from zsd.gold import read_gold
 from zsd.labels import DEFAULT_TEMPLATE, LabelSet
@@ -191,60 +186,6 @@ def _overhead(reference: Contestant, texts: list[str], config: BenchmarkConfig) 
         return None
     finally:
         storage.delete_folder(folder)
-
-
-def ray_overhead(teacher: Contestant, texts: list[str], *, folder: str, ray_address: str | None) -> dict[str, Any]:
-    """`zsd label` with one actor against the bare engine on the same rows: bare, label, bare again.
-
-    Both are rows/s of the teacher pass (of the manifest for `zsd label`: from the start of the first unit to the
-    commit of the last); starting processes and loading the model are in neither.
-
-    Args:
-        teacher: the engine to compare.
-        texts: N texts; repeats are taken out, since `zsd label` would.
-        folder: where the label job may write; on a cluster, shared storage.
-        ray_address: see `zsd.distributed.cluster.connect`.
-
-    Returns:
-        ``rows``, ``bare_rows_per_second`` (mean of the two), ``label_rows_per_second`` and their ``ratio``.
-    """
-    texts = list(dict.fromkeys(texts))
-    connect(ray_address)
-    process = Process(with_lengths(teacher, sequence_lengths(teacher, texts)))
-    try:
-        process.measure(texts[:64], least_seconds=0.0)
-        say(f"benchmark: Ray overhead, {len(texts):,} rows: bare engine, zsd label with one actor, bare engine")
-        before = process.measure(texts, least_seconds=0.0).rows_per_second
-        corpus = storage.join(folder, "corpus.parquet")
-        storage.write_table_atomic(corpus, pa.table({"text": texts}))
-        manifest = label(
-            LabelConfig(
-                data=(corpus,),
-                output=storage.join(folder, "label"),
-                label=teacher.labels.names,
-                template=teacher.labels.templates,
-                multi_label=teacher.labels.multi_label,
-                teacher=teacher.model,
-                nli_classes=teacher.nli_classes,
-                engine=teacher.engine,
-                precision=teacher.precision,
-                cpu_actors=1,
-                gpu_actors=0,
-                cpus_per_actor=teacher.threads,
-                ray_address=ray_address,
-            )
-        )
-        after = process.measure(texts, least_seconds=0.0).rows_per_second
-    finally:
-        process.close()
-    bare = (before + after) / 2
-    labelled = manifest["rows_per_second"]
-    return {
-        "rows": manifest["rows"],
-        "bare_rows_per_second": bare,
-        "label_rows_per_second": labelled,
-        "ratio": labelled / bare,
-    }
 
 
 def _label_job(output: str) -> dict[str, Any] | None:
