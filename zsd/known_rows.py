@@ -22,7 +22,7 @@ from zsd import storage
 from zsd.corpus import Shard
 from zsd.corpus.normalize import hash_texts
 from zsd.errors import StoreError
-from zsd.labelling import soft_label_table
+from zsd.label_tables import soft_label_table
 from zsd.labels import LabelSet
 from zsd.shard_writer import ShardWriter
 from zsd.shards import (

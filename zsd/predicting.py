@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from zsd import storage
 from zsd.engines.base import Placement
-from zsd.labelling import prediction_columns
+from zsd.label_tables import prediction_columns
 from zsd.referee import Referee, Refereed, RefereeTask
 from zsd.shards import ANSWERED_BY, PREDICTIONS, UnitRecord, commit_unit, prediction_schema
 from zsd.students import load_student

@@ -74,6 +74,7 @@ ORDER = (
         "compile.job",
     ),
     *(
+        "label_tables",
         "labelling",
         "known_rows",
         "reuse",

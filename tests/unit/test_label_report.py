@@ -10,7 +10,7 @@ import pytest
 from tests.unit.store import build
 from tests.unit.synthetic import synthetic
 from zsd.label_report import label_report
-from zsd.labelling import soft_label_table
+from zsd.label_tables import soft_label_table
 from zsd.labels import LabelSet
 from zsd.soft_labels.content_free import ContentFree, write_content_free
 

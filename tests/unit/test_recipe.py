@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.unit.store import build
 from tests.unit.synthetic import synthetic
 from zsd.errors import ConfigError
-from zsd.labelling import soft_label_table
+from zsd.label_tables import soft_label_table
 from zsd.labels import LabelSet
 from zsd.shards import LOGITS, Store, matrix, write_json
 from zsd.soft_labels import Recipe, fit_recipe, soft_labels
