@@ -1,7 +1,8 @@
 """What a night's rows look like, small enough to keep: counts of classes, confidences, lengths and words.
 
-One streaming pass over a label store. Rows that were labelled tonight are told from those that `--reuse` knew by the
-records in the store's files: the latter cost no pairs.
+One streaming pass over a label store, which tells two kinds of rows from the others: unseen rows, which production was
+not distilled from (`zsd.learned_rows`), and new rows, which the teacher was asked for tonight (what `--reuse` knew cost
+no pairs, as the records in the store's files say). Rows of a refused night that stay in the corpus are unseen, not new.
 
 Legend: N rows, K labels.
 """
@@ -19,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from zsd.confidence import DECISION
-from zsd.corpus.normalize import hash_texts, key_bytes
+from zsd.learned_rows import LearnedRows, TextDigest
 from zsd.shards import FOOTER_KEY, Store, matrix
 
 CONFIDENCE_BINS = 20
@@ -58,35 +59,40 @@ class Profile:
     tokens: int = 0
 
 
-def profile_store(store: Store) -> dict[str, Any]:
+def profile_store(store: Store, learned: LearnedRows) -> dict[str, Any]:
     """Profile of a finished `zsd label` store.
 
+    Args:
+        store: the store.
+        learned: what production was distilled from.
+
     Returns:
-        ``names`` (K), ``multi_label``, ``digest`` (of the set of texts, whatever their order), and two profiles as
-        dictionaries: ``all`` rows, and the ``new`` ones.
+        ``names`` (K), ``multi_label``, ``digest`` (of the set of texts, whatever their order), ``new_rows`` (how many),
+        ``all_unseen`` (why every row counts as unseen; None where that is known of each), and two profiles as
+        dictionaries: ``all`` rows, and the ``unseen`` ones.
 
     Raises:
         StoreError: a file of the store is damaged.
     """
     labels = store.manifest["labels"]
     names, multi_label = list(labels["names"]), bool(labels["multi_label"])
-    counters = {"known": _Counter(len(names), multi_label), "new": _Counter(len(names), multi_label)}
-    digest = np.zeros(2, dtype=np.uint64)
+    seen_rows, unseen_rows = _Counter(len(names), multi_label), _Counter(len(names), multi_label)
+    digest = TextDigest()
+    new_rows = 0
     for table in store.tables(["text", "score", "probs"]):
-        start = 0
-        for record in json.loads(table.schema.metadata[FOOTER_KEY]):
-            rows = table.slice(start, record["rows"])
-            start += record["rows"]
-            counters["new" if record["pairs"] else "known"].add(rows)
-        keys = hash_texts(table["text"].cast(pa.large_string()).combine_chunks())
-        digest += np.frombuffer(key_bytes(keys), dtype="<u8").reshape(-1, 2).sum(axis=0, dtype=np.uint64)
-    new, known = counters["new"].profile(), counters["known"].profile()
+        new_rows += sum(one["rows"] for one in json.loads(table.schema.metadata[FOOTER_KEY]) if one["pairs"])
+        unseen_N = learned.unseen(digest.add(table["text"]))
+        seen_rows.add(table.filter(pa.array(~unseen_N)))
+        unseen_rows.add(table.filter(pa.array(unseen_N)))
+    seen_profile, unseen_profile = seen_rows.profile(), unseen_rows.profile()
     return {
         "names": names,
         "multi_label": multi_label,
-        "digest": f"{int(digest[0]):016x}{int(digest[1]):016x}",
-        "all": vars(_sum(known, new)),
-        "new": vars(new),
+        "digest": digest.hex(),
+        "new_rows": new_rows,
+        "all_unseen": learned.unknown,
+        "all": vars(_sum(seen_profile, unseen_profile)),
+        "unseen": vars(unseen_profile),
     }
 
 

@@ -35,13 +35,14 @@ def compare(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
         now: the same of tonight.
 
     Returns:
-        ``new`` and ``all``: tonight's new rows, and all of tonight's rows, each against all rows of before: see
-        `_against`.
+        ``unseen`` and ``all``: tonight's unseen rows, and all of tonight's rows, each against all rows of before: see
+        `_against`; ``all_unseen``: of tonight's profile.
     """
     same_classes = before["names"] == now["names"] and before["multi_label"] == now["multi_label"]
     names = list(now["names"]) if same_classes else None
     base = read_profile(before["all"])
-    return {side: _against(base, read_profile(now[side]), names) for side in ("new", "all")}
+    sides = {side: _against(base, read_profile(now[side]), names) for side in ("unseen", "all")}
+    return sides | {"all_unseen": now["all_unseen"]}
 
 
 def _against(before: Profile, now: Profile, names: Sequence[str] | None) -> dict[str, Any]:
@@ -69,7 +70,7 @@ def _classes(before: Profile, now: Profile, names: Sequence[str] | None) -> dict
         return {"js": None, "psi": None, "chance": None, "rows": now.rows, "told": "the class names changed"}
     found = _drift(before.classes, now.classes) | {"rows": now.rows}
     if found["psi"] is None:
-        return found | {"told": "no new rows, or none before"}
+        return found | {"told": "no such rows, or none before"}
     shares_before, shares = (np.asarray(one) / max(1, sum(one)) for one in (before.classes, now.classes))
     most = int(np.abs(shares - shares_before).argmax())
     told = f"{names[most]!r} went from {shares_before[most]:.1%} to {shares[most]:.1%} of the rows"

@@ -27,7 +27,7 @@ class Bounds:
         class_rows: a class with fewer rows is not judged by itself.
         max_ece: most expected calibration error.
         max_ece_rise: most that it may lie above production's.
-        max_balance_drift: most population stability index of the classes of the new rows, see `zsd.drift`.
+        max_balance_drift: most population stability index of the classes of the unseen rows, see `zsd.drift`.
     """
 
     max_regression: float
@@ -165,14 +165,18 @@ def _calibration(candidate: dict[str, Any], production: dict[str, Any] | None, b
 
 
 def _balance(drift: dict[str, Any] | None, bounds: Bounds) -> Check:
-    found = drift["new"]["classes"] if drift else None
-    if found is None or found["psi"] is None:
-        why = "no new rows, or nothing comparable in production" if found is None else found["told"]
-        return _check(BALANCE_GATE, None, None, True, f"class balance of the new rows is not judged: {why}")
+    if drift is None:
+        told = "class balance is not judged: nothing is in production to compare with"
+        return _check(BALANCE_GATE, None, None, True, told)
+    found = drift["unseen"]["classes"]
+    which = f"all rows ({drift['all_unseen']})" if drift["all_unseen"] else "the rows that production has not seen"
+    if found["psi"] is None:
+        told = f"class balance of {which} is not judged: {found['told']}"
+        return _check(BALANCE_GATE, None, None, True, told)
     allowed = max(bounds.max_balance_drift, found["chance"])
     widened = f", widened to what chance gives {found['rows']:,} rows" if allowed > bounds.max_balance_drift else ""
     told = (
-        f"class balance of the new rows drifted: {found['told']}, stability index {found['psi']:.3f}, {allowed:.3g} is "
+        f"class balance of {which} drifted: {found['told']}, stability index {found['psi']:.3f}, {allowed:.3g} is "
         f"allowed (--max-balance-drift{widened})"
     )
     return _check(BALANCE_GATE, found["psi"], allowed, found["psi"] <= allowed, told)

@@ -47,7 +47,8 @@ class NightlyConfig(LabelConfig, TrainingChoices):
     max_ece: float | None = option("gate: most expected calibration error", None)
     max_ece_rise: float = option("gate: most that the calibration error may lie above production's", 0.05)
     max_balance_drift: float = option(
-        "gate: most population stability index between the classes of the new rows and of production's rows", 0.25
+        "gate: most population stability index between the classes of production's rows and of rows it has not seen",
+        0.25,
     )
     keep: int = option(
         "versions and nights that are kept; what is in production, and what was before it, always stays", 5

@@ -68,11 +68,15 @@ class Nights:
 @pytest.fixture(scope="module")
 def nights(labelled: Path, tmp_path_factory: pytest.TempPathFactory, sample_texts: list[str]) -> Nights:
     """A first night has run, on 120 rows whose logits were there already."""
+    return _first_night(tmp_path_factory.mktemp("nights"), labelled, sample_texts[:120])
+
+
+def _first_night(folder: Path, labelled: Path, corpus: list[str]) -> Nights:
     options = ["--labels", str(sample_path("labels.txt")), "--test", str(sample_path("test.csv")), "--engine", "torch"]
     options += ["--cpu-actors", "1", "--gpu-actors", "0", "--cpus-per-actor", "2", "--student", "linear"]
     options += ["--reuse", str(labelled), "--class-floor", "0"]
     options += ["--max-regression", "0.1", "--max-class-drop", "0.3", "--max-ece-rise", "0.3"]
-    place = Nights(tmp_path_factory.mktemp("nights"), options, sample_texts[:120])
+    place = Nights(folder, options, corpus)
     code, first = place.run("one")
     assert (code, first["decision"], first["label"]["pairs"]) == (0, "promoted", 0)
     return place
@@ -163,8 +167,7 @@ def test_a_night_with_the_rows_and_recipe_of_production_changes_nothing(
 def test_a_bad_night_is_refused_with_the_reason_and_a_rollback_works(
     nights: Nights, second: dict[str, Any], sample_texts: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    dice = np.random.default_rng(0)
-    garbage = ["".join(dice.choice(list("qxzj#%&0123456789 "), size=40)) for _ in range(60)]
+    garbage = _garbage()
     nights.corpus = [*sample_texts[: 160 + NEW], *garbage]
     for night in ("again", "two"):
         _shift_labels(nights.folder / "out" / "nights" / night)
@@ -174,7 +177,7 @@ def test_a_bad_night_is_refused_with_the_reason_and_a_rollback_works(
     told = capsys.readouterr().err.splitlines()[-1]
     assert told.startswith("zsd: error: night three is refused: accuracy ")
     assert "below the" in told
-    assert "class balance of the new rows drifted" in told
+    assert "class balance of the rows that production has not seen drifted" in told
     assert result["label"]["pairs"] == 4 * len(set(garbage))
     assert (result["drift"]["against"], result["drift"]["previous"]["against"]) == ("0002-two", "again")
     assert nights.run("three")[0] == 3, "the same answer to the same question"
@@ -184,6 +187,36 @@ def test_a_bad_night_is_refused_with_the_reason_and_a_rollback_works(
     assert main(["rollback", "--registry", nights.registry.uri, "--to", "two"]) == 0
     assert nights.current == "0002-two"
     assert main(["rollback", "--registry", nights.registry.uri, "--to", "three"]) == 2
+
+
+def test_bad_rows_are_refused_for_as_long_as_they_are_in_the_corpus(
+    labelled: Path, tmp_path: Path, sample_texts: list[str]
+) -> None:
+    garbage = _garbage()
+    place = _first_night(tmp_path, labelled, sample_texts[:120])
+    place.corpus = sample_texts[:160]
+    assert place.run("two")[1]["decision"] == "promoted"
+    place.corpus = [*sample_texts[:160], *garbage]
+    assert _failed(*place.run("three")) == {"class balance"}
+    place.corpus = [*sample_texts[:164], *garbage]
+    code, fourth = place.run("four")
+    assert fourth["label"]["new_rows"] == 4, "the teacher was asked again for rows of the night before"
+    assert _failed(code, fourth) == {"class balance"}
+    assert place.current == "0002-two"
+    place.corpus = sample_texts[:164]
+    code, fifth = place.run("five")
+    assert (code, fifth["decision"], fifth["label"]["new_rows"]) == (0, "promoted", 0)
+
+
+def _garbage() -> list[str]:
+    dice = np.random.default_rng(0)
+    return ["".join(dice.choice(list("qxzj#%&0123456789 "), size=40)) for _ in range(60)]
+
+
+def _failed(code: int, night: dict[str, Any]) -> set[str]:
+    """The checks for which a night was refused."""
+    assert (code, night["decision"]) == (3, "refused")
+    return {check["name"] for check in night["gate"]["checks"] if not check["passed"]}
 
 
 def _shift_labels(store: Path) -> None:

@@ -99,6 +99,7 @@ ORDER = (
         "referee",
         "teacher_plan",
         "predicting",
+        "learned_rows",
         "corpus_profile",
         "drift",
         "registry_log",

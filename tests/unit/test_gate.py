@@ -41,11 +41,14 @@ def failed(found: Verdict) -> set[str]:
     return {check.name for check in found.checks if not check.passed}
 
 
-def profile(classes: list[int], new: list[int], names: tuple[str, ...] = NAMES) -> dict[str, Any]:
+def profile(
+    classes: list[int], unseen: list[int], names: tuple[str, ...] = NAMES, all_unseen: str | None = None
+) -> dict[str, Any]:
     def side(counts: list[int]) -> dict[str, Any]:
         return {"rows": sum(counts), "classes": counts, "confidence": [sum(counts)], "lengths": [sum(counts)]}
 
-    return {"names": list(names), "multi_label": False, "all": side(classes), "new": side(new)}
+    sides = {"all": side(classes), "unseen": side(unseen)}
+    return {"names": list(names), "multi_label": False, "all_unseen": all_unseen, **sides}
 
 
 def test_an_equal_student_passes_every_check() -> None:
@@ -118,7 +121,7 @@ def test_multi_label_students_are_judged_by_micro_f1() -> None:
 
 
 @pytest.mark.parametrize(
-    ("new", "refused"),
+    ("unseen", "refused"),
     [
         ([33, 33, 34], False),
         ([0, 0, 100], True),
@@ -126,13 +129,24 @@ def test_multi_label_students_are_judged_by_micro_f1() -> None:
         ([0, 0, 0], False),
     ],
 )
-def test_new_rows_of_other_classes_are_refused_unless_chance_explains_them(new: list[int], *, refused: bool) -> None:
-    drift = compare(profile([1000, 1000, 1000], [0, 0, 0]), profile([1000, 1000, 1100], new))
+def test_unseen_rows_of_other_classes_are_refused_unless_chance_explains_them(
+    unseen: list[int], *, refused: bool
+) -> None:
+    drift = compare(profile([1000, 1000, 1000], [0, 0, 0]), profile([1000, 1000, 1100], unseen))
     found = verdict(metrics(30), metrics(30), drift)
     assert failed(found) == ({"class balance"} if refused else set())
     if refused:
         assert "'c' went from 33.3% to 100.0% of the rows" in found.reason
         assert "--max-balance-drift" in found.reason
+
+
+def test_where_the_rows_of_production_are_gone_all_rows_are_judged_and_that_is_said() -> None:
+    gone = "the rows of 0001-one are gone: there is no store in /nights/one"
+    for counts, passed in (([95, 95, 110], True), ([10, 10, 280], False)):
+        drift = compare(profile([1000, 1000, 1000], [0, 0, 0]), profile(counts, counts, all_unseen=gone))
+        (check,) = (one for one in verdict(metrics(30), metrics(30), drift).checks if one.name == "class balance")
+        assert (check.passed, check.value is None) == (passed, False)
+        assert check.told.startswith(f"class balance of all rows ({gone}) drifted: 'c' went from 33.3% to ")
 
 
 def test_class_names_that_changed_are_said_not_to_be_comparable() -> None:

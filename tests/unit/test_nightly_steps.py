@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -158,7 +159,7 @@ def test_a_night_after_a_refused_one_differs_from_that_and_not_from_production(s
 def test_where_nothing_is_in_production_nights_are_compared_all_the_same(stand: Stand) -> None:
     assert stand.run("one", min_score=0.9)["drift"] is None
     second = stand.run("two", "abcdefgi", min_score=0.9)
-    assert (second["decision"], second["drift"]["against"], second["drift"]["new"]) == ("refused", None, None)
+    assert (second["decision"], second["drift"]["against"], second["drift"]["unseen"]) == ("refused", None, None)
     assert second["drift"]["previous"]["against"] == "one"
     assert "is not judged" in second["gate"]["checks"][-1]["told"]
 
@@ -176,6 +177,35 @@ def test_a_rerun_finds_the_night_before_though_it_was_forgotten(stand: Stand, mo
     drift = stand.run("three", "abcdefgi")["drift"]
     assert drift["previous"]["against"] == "two"
     assert drift["previous"]["all"]["vocabulary"]["unknown_share"] > 0.1
+
+
+def test_rows_of_a_refused_night_are_unseen_until_a_night_with_them_is_promoted(stand: Stand) -> None:
+    stand.run("one")
+    stand.accuracy = 0.5
+    assert stand.run("two", "abcdefghstuv")["drift"]["unseen"]["rows"] == 4
+    stand.accuracy = 0.9
+    third = stand.run("three", "abcdefghstuvw")
+    assert (third["decision"], third["drift"]["unseen"]["rows"], third["drift"]["all_unseen"]) == ("promoted", 5, None)
+    assert stand.run("four", "abcdefghstuvwx")["drift"]["unseen"]["rows"] == 1
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_where_the_store_of_production_is_gone_every_row_counts_as_unseen(stand: Stand, *, replaced: bool) -> None:
+    stand.run("one")
+    shutil.rmtree(stand.folder / "nights" / "one")
+    told = "there is no store in"
+    if replaced:
+        stand.accuracy = 0.5
+        stand.run("one", "stuvwxyz")
+        told = "holds others"
+    result = stand.run("two", "abcdefgi")
+    assert result["drift"]["unseen"]["rows"] == 8
+    assert "the rows of 0001-one are gone" in result["drift"]["all_unseen"]
+    balance = result["gate"]["checks"][-1]
+    assert balance["value"] is not None
+    assert "class balance of all rows" in balance["told"]
+    assert told in balance["told"]
+    assert "Every row counts as unseen" in (stand.folder / "nights" / "two" / "drift.html").read_text()
 
 
 def _die(*_: Any) -> None:

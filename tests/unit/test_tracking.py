@@ -22,7 +22,7 @@ RESULT: dict[str, Any] = {
     "reason": None,
     "label": {"rows": 10, "new_rows": 4},
     "metrics": {"score": 0.5, "candidate": {"per_class": {"a/b (c)": {"f1": 0.25}}}, "production": None},
-    "drift": {"against": "0000-x", "new": {"classes": {"psi": 0.1, "js": None}}},
+    "drift": {"against": "0000-x", "unseen": {"classes": {"psi": 0.1, "js": None}}},
 }
 
 
@@ -38,7 +38,7 @@ def night(tmp_path: Path, teacher_of: Callable[..., str]) -> Night:
 def test_every_number_has_a_name_that_mlflow_takes() -> None:
     found = dict(figures(RESULT))
     assert found["label.new_rows"] == 4
-    assert found["drift.new.classes.psi"] == 0.1
+    assert found["drift.unseen.classes.psi"] == 0.1
     assert found["metrics.candidate.per_class.a/b _c_.f1"] == 0.25
     assert all(isinstance(value, float) for value in found.values())
 

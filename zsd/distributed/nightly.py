@@ -21,6 +21,7 @@ from zsd.drift import compare
 from zsd.errors import StoreError
 from zsd.gate import Verdict, judge, score_name
 from zsd.gate_rows import gate_rows, judge_student, reviewed_checksum
+from zsd.learned_rows import LearnedRows
 from zsd.night import PREVIOUS, PROFILE, RESULT, Night, forget_nights
 from zsd.nightly_config import NightlyConfig
 from zsd.options import shared_options
@@ -43,9 +44,10 @@ def nightly(config: NightlyConfig, arguments: dict[str, Any]) -> dict[str, Any]:
 
     Returns:
         ``night``, ``decision`` (``promoted``, ``refused`` or ``unchanged``), ``version``, ``production`` (what is in
-        production now), ``reason``, ``gate``, ``metrics``, ``label``, ``drift``, ``seconds``. ``drift`` is also in
-        ``drift.json``: ``against`` (the version in production), ``new`` and ``all`` of `zsd.drift.compare` with its
-        rows, all None where nothing is in production; ``previous``: the same with the rows of the night before.
+        production now), ``reason``, ``gate``, ``metrics``, ``label``, ``drift``, ``seconds``. ``label`` has in
+        ``new_rows`` how many rows the teacher was asked for tonight. ``drift`` is also in ``drift.json``: ``against``
+        (the version in production), ``unseen``, ``all`` and ``all_unseen`` of `zsd.drift.compare` with its rows, all
+        None where nothing is in production; ``previous``: the same with the rows of the night before.
 
     Raises:
         InputError: the corpus, the classes, the test rows or an option are not what they should be.
@@ -101,13 +103,13 @@ class _Run:
         say(f"night {night.name}: {night.folder}")
         manifest = label(self._labelling(plan))
         self.lock.check()
-        profile = self._profile()
         production = self._production()
+        profile = self._profile(production)
         drift = self._drift(production, profile, plan)
         counts = {name: manifest[name] for name in ("rows", "pairs", "rejected", "duplicates")}
         result: dict[str, Any] = {
             "night": night.name,
-            "label": counts | {"new_rows": profile["new"]["rows"]},
+            "label": counts | {"new_rows": profile["new_rows"]},
             "start": plan["start"],
             "drift": drift,
         }
@@ -151,8 +153,12 @@ class _Run:
             **asked,
         )
 
-    def _profile(self) -> dict[str, Any]:
-        profile = profile_store(Store(self.night.folder))
+    def _profile(self, production: str | None) -> dict[str, Any]:
+        learned = LearnedRows(unknown="nothing is in production")
+        if production is not None:
+            store = self.registry.document(production, "provenance")["store"]
+            learned = LearnedRows.of(production, store, self.registry.document(production, "profile")["digest"])
+        profile = profile_store(Store(self.night.folder), learned)
         self.night.write(PROFILE, profile)
         return profile
 
@@ -173,9 +179,9 @@ class _Run:
         previous = plan["previous"]
         if production is None and previous is None:
             return None
-        drift: dict[str, Any] = {"against": production, "new": None, "all": None, "previous": None}
+        drift: dict[str, Any] = dict.fromkeys(("against", "unseen", "all", "all_unseen", "previous"))
         if production is not None:
-            drift |= compare(self.registry.document(production, "profile"), profile)
+            drift |= {"against": production} | compare(self.registry.document(production, "profile"), profile)
         if previous is not None:
             drift["previous"] = {"against": previous} | compare(read_json(self.night.path(PREVIOUS)), profile)
         self.night.write("drift.json", drift)

@@ -7,7 +7,7 @@ from typing import Any
 from zsd.report.templates import render
 from zsd.report.text import clip, count, number, percent
 
-SIDES = {"new": "New rows", "all": "All rows"}
+SIDES = {"unseen": "Unseen rows", "all": "All rows"}
 WORD_COLUMNS = 24
 
 
@@ -15,7 +15,7 @@ def drift_page(drift: dict[str, Any], *, night: str) -> str:
     """The page as one string; nothing is loaded from elsewhere.
 
     Args:
-        drift: of `zsd.drift.compare` with production's rows, with ``against``, the version, or None in all three; and
+        drift: of `zsd.drift.compare` with production's rows, with ``against``, the version, or None in all four; and
             ``previous``, the same with the rows of the night before and its name, or None.
         night: whose drift it is.
     """
@@ -26,6 +26,7 @@ def drift_page(drift: dict[str, Any], *, night: str) -> str:
         {},
         night=night,
         production=drift["against"],
+        all_unseen=drift["all_unseen"],
         against_production=_sides(drift) if drift["against"] is not None else [],
         previous=previous["against"] if previous else None,
         against_previous=_sides(previous) if previous and not same else [],
