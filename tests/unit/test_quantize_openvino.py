@@ -50,7 +50,8 @@ def test_attempts_leave_out_more_and_more_the_most_harmful_first() -> None:
 
     products = [Product(name=str(i), kind=kind) for i, kind in enumerate(kinds)]
     tried = [set(names) for names in attempts(products, error)]
-    assert tried[:4] == [set(), {"11"}, {"5", "11"}, {"1", "2", "5", "7", "8", "11"}]
+    attention = {"1", "2", "7", "8"}
+    assert tried[:4] == [set(), attention, attention | {"11"}, attention | {"5", "11"}]
     assert all(fewer < more for fewer, more in itertools.pairwise(tried))
     assert len(tried[-1]) < len(kinds)
 
@@ -68,15 +69,14 @@ def test_int8_with_the_wanted_agreement_is_written_and_runs(
 
     def agreement(run: Run) -> float:
         measured.append(heldout.error(run, len(LINES)))
-        return 0.5 if len(measured) == 1 else 1.0
+        return 0.5 if len(measured) < 3 else 1.0
 
     monkeypatch.setattr(heldout, "agreement", agreement)
     done = quantize_openvino(
         exported_onnx(teacher), inputs, heldout, compiled / INT8_OPENVINO, min_agreement=0.99, threads=1
     )
-    assert len(measured) == 2 and done.agreement == 1.0 and done.integer == 17
-    (left_out,) = done.left_out
-    assert left_out.endswith("output/dense/MatMul")
+    assert len(measured) == 3 and done.agreement == 1.0 and done.integer == 18 - 5
+    assert sum(name.endswith("output/dense/MatMul") for name in done.left_out) == 1
     engine = load_engine("openvino", load_teacher(str(compiled)), Placement(), "int8")
     found = np.concatenate([engine.logits(batch) for batch in inputs])
     assert 0 < np.abs(found - np.concatenate(exact)).max() < 0.3 * np.ptp(np.concatenate(exact))
