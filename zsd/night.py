@@ -23,7 +23,7 @@ from typing import Any
 from zsd import storage
 from zsd.corpus import resolve_sources
 from zsd.nightly_config import NightlyConfig
-from zsd.output import claim
+from zsd.output import WORK, claim
 from zsd.registry import Registry
 from zsd.shards import MANIFEST, checksum, read_json, write_json
 
@@ -132,6 +132,11 @@ class Night:
         }
         write_json(file, plan)
         return plan
+
+    def give_way(self) -> None:
+        """Forget what was decided where not a row is labelled yet: inputs that are put right may have the same name."""
+        if not any(storage.exists(self.path(name)) for name in WORK["label"]):
+            storage.delete_file(self.path(PLAN))
 
     def write(self, name: str, content: dict[str, Any]) -> None:
         """Keep a document of the night."""

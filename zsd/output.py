@@ -87,7 +87,8 @@ def _what_differs(output: str, job: str, before: dict[str, Any], now: dict[str, 
         if before.get(key) != now.get(key)
     ]
     told = "; ".join(changes)
-    return f"{output} belongs to a different {job} job: {told}: choose a new --output, or repeat that job's command"
+    choice = "--night" if job == "nightly" else "--output"
+    return f"{output} belongs to a different {job} job: {told}: choose a new {choice}, or repeat that job's command"
 
 
 def shown(value: Any) -> str:

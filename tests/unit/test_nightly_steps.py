@@ -12,7 +12,7 @@ import pytest
 from tests.unit.store import build, labelled
 from zsd.config import DistillConfig, LabelConfig
 from zsd.distributed import nightly as steps
-from zsd.errors import InputError, LockError, OutputError, StoreError
+from zsd.errors import CorpusError, InputError, LockError, OutputError, StoreError
 from zsd.gold import GoldRows
 from zsd.night import Night
 from zsd.nightly_config import NightlyConfig
@@ -210,6 +210,32 @@ def test_where_the_store_of_production_is_gone_every_row_counts_as_unseen(stand:
 
 def _die(*_: Any) -> None:
     raise StoreError("the storage failed")
+
+
+def test_inputs_that_are_put_right_may_have_the_same_name(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand.run("one")
+    with monkeypatch.context() as patch:
+        patch.setattr(steps, "label", _no_row)
+        with pytest.raises(CorpusError, match="no row"):
+            stand.run("two", "abcdefgi")
+    stand.run("three", "abcdefgj", student="linear")
+    result = stand.run("two", "abcdefgk", student="linear")
+    assert (result["decision"], result["start"]) == ("promoted", "0002-three"), "what was decided for other options"
+    with pytest.raises(OutputError, match=r"inputs was .*: choose a new --night"):
+        stand.run("two", "abcdefgl", student="linear")
+
+
+def test_rows_that_are_labelled_keep_the_name(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(steps, "label", lambda config: _no_row(stand.label(config)))
+        with pytest.raises(CorpusError):
+            stand.run("one")
+    with pytest.raises(OutputError, match="belongs to a different nightly job"):
+        stand.run("one", "abcdefgi")
+
+
+def _no_row(*_: Any) -> None:
+    raise CorpusError("holds no row")
 
 
 def test_storage_that_fails_is_one_line(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:

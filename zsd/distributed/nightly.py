@@ -18,7 +18,7 @@ from zsd.distill_config import TrainingChoices
 from zsd.distributed.label import label
 from zsd.distributed.train import distill
 from zsd.drift import compare
-from zsd.errors import StoreError
+from zsd.errors import InputError, StoreError
 from zsd.gate import Verdict, judge, score_name
 from zsd.gate_rows import gate_rows, judge_student, reviewed_checksum
 from zsd.learned_rows import LearnedRows
@@ -101,7 +101,12 @@ class _Run:
         registry.clean()
         plan = night.begin(self.config, registry)
         say(f"night {night.name}: {night.folder}")
-        manifest = label(self._labelling(plan))
+        try:
+            manifest = label(self._labelling(plan))
+        except InputError:
+            self.lock.check()
+            night.give_way()
+            raise
         self.lock.check()
         production = self._production()
         profile = self._profile(production)
