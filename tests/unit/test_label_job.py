@@ -13,7 +13,7 @@ from tests.corpora import write_corpus
 from tests.faults.content import Reference
 from zsd.config import LabelConfig
 from zsd.distributed.label import UNIT_PAIRS, UNIT_PAIRS_LEAST, default_unit_rows, label
-from zsd.errors import InputError
+from zsd.errors import CorpusError, InputError
 from zsd.verify import verify_store
 
 NAMES = ("technology", "sports")
@@ -72,6 +72,19 @@ def test_a_resumed_job_does_not_need_the_store_whose_rows_it_has_taken(
     assert label(asked) == manifest
     with pytest.raises(InputError, match="holds no store"):
         label(config(tmp_path / "b.jsonl", tmp_path / "another", reuse=(str(first),)))
+
+
+def test_a_corpus_without_a_usable_row_that_is_put_right_is_labelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here.install(monkeypatch)
+    corpus = tmp_path / "a.jsonl"
+    corpus.write_text('{"text": ""}\n{"text": " "}\n')
+    with pytest.raises(CorpusError, match=r"a\.jsonl: none of the 2 rows can be used"):
+        label(config(corpus, tmp_path / "out"))
+    assert [one.name for one in (tmp_path / "out").iterdir()] == ["job-label.json"]
+    planted = write_corpus(corpus, 20)
+    assert label(config(corpus, tmp_path / "out", label=(*NAMES, "health")))["rows"] == planted.distinct
 
 
 @pytest.mark.parametrize(
