@@ -48,8 +48,8 @@ class ONNXRuntimeEngine:
         self.threads = self.lanes = placement.threads
         self.token_budget = LANE_TOKENS * self.lanes
         self.fingerprint = engine_fingerprint(checkpoint, "onnxruntime", precision)
-        file = integer_file(checkpoint, INT8_ONNX) if precision == "int8" else narrow_file(checkpoint)
-        self._session = start_session(str(file), threads=1, name=str(file))
+        self._file = str(integer_file(checkpoint, INT8_ONNX) if precision == "int8" else narrow_file(checkpoint))
+        self._session = start_session(self._file, threads=1, name=self._file)
         self._names = [value.name for value in self._session.get_inputs()]
         self._run = Lanes(self.lanes, self._forward)
         probes = stored_probes(checkpoint)
@@ -64,7 +64,7 @@ class ONNXRuntimeEngine:
         return self._run(inputs)
 
     def _forward(self, inputs: Mapping[str, IntArray]) -> FloatArray:
-        with errors_in_one_line("this model"):
+        with errors_in_one_line(self._file):
             (logits_BC,) = self._session.run(None, {name: inputs[name] for name in self._names})
         return np.asarray(logits_BC, dtype=np.float32)
 
