@@ -14,7 +14,7 @@ from zsd.compile.export import ONNX_FILE, exported_onnx, read_onnx
 from zsd.compile.first_token import narrow_to_first_token
 from zsd.errors import EngineError
 
-NARROW_VERSION = 1
+NARROW_VERSION = 2
 """Raised when a change in `zsd.compile.first_token` makes files made before unfit."""
 
 
