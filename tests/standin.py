@@ -27,6 +27,7 @@ import numpy as np
 
 from zsd.engines import registry
 from zsd.engines.base import FloatArray, IntArray, Placement
+from zsd.engines.lanes import Lanes
 from zsd.labelling import LabelTask, LabelWorker
 from zsd.machine import peak_memory_mb
 from zsd.shards import UnitRecord
@@ -44,7 +45,7 @@ class StandInEngine:
     name = "torch"
     buckets: tuple[int, ...] | None = None
     most_buckets = 1
-    lanes = 1
+    lanes = Lanes(1)
     token_budget = 8192
     fingerprint = "stand-in"
     pairs_per_second: float | None = None

@@ -42,7 +42,7 @@ def plan_batches(
         buckets: the only lengths to pad to, for engines with fixed shapes; every batch of a length then has the same
             number of rows, the last one filled up. None: pad to the longest pair, rounded up to 8.
         max_length: most tokens the model takes, which the rounding keeps to.
-        lanes: rows of a full batch are a multiple of it, at least one for each, whatever the budget.
+        lanes: batches that run side by side: without buckets no batch has more than its share of all tokens.
 
     Returns:
         batches that together hold every pair exactly once.
@@ -56,6 +56,7 @@ def plan_batches(
         if max_length is not None:
             # A position table may end at any number: the pad tokens must not reach past it.
             padded = np.maximum(np.minimum(padded, max_length), lengths)
+        token_budget = min(token_budget, -(-int(padded.sum()) // lanes))
     else:
         sizes = np.array(sorted(buckets), dtype=np.int64)
         if len(lengths) and lengths.max() > sizes[-1]:
@@ -65,7 +66,7 @@ def plan_batches(
     start = 0
     while start < len(order):
         length = int(padded[order[start]])
-        rows = max(1, token_budget // length // lanes) * lanes
+        rows = max(1, token_budget // length)
         pairs = order[start : start + rows]
         batches.append(Batch(pairs=pairs, rows=len(pairs) if buckets is None else rows, length=length))
         start += len(pairs)

@@ -61,6 +61,7 @@ ORDER = (
         "soft_labels",
         "teachers.nli",
         "teachers.weights",
+        "engines.lanes",
         "engines.base",
         "compile",
         "engines",

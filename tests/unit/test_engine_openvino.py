@@ -25,13 +25,23 @@ def teacher(teacher_of: Callable[..., str], shared_cache: Path) -> NLITeacher:
     return load_teacher(teacher_of("bert"))
 
 
-def test_a_shape_is_compiled_once_for_all_lanes(teacher: NLITeacher) -> None:
+def test_a_shape_is_compiled_once_for_all_lanes(teacher: NLITeacher, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = OpenVINOEngine(teacher, Placement(threads=2))
     assert engine._compiled == {}  # the shape that was tried is not kept
     inputs, expected = stored_probes(teacher).filling(7, 32)
-    for _ in range(2):
-        np.testing.assert_allclose(engine.logits(inputs), expected, atol=1e-3)
-    assert set(engine._compiled) == {(4, 32)}
+    compiled: list[tuple[int, int]] = []
+    compile_shape = engine._compile
+
+    def counted(rows: int, length: int) -> Any:
+        compiled.append((rows, length))
+        return compile_shape(rows, length)
+
+    monkeypatch.setattr(engine, "_compile", counted)
+    assert engine.lanes.pool is not None
+    for logits in engine.lanes.pool.map(engine.logits, [inputs] * 8):
+        np.testing.assert_allclose(logits, expected, atol=1e-3)
+    assert compiled == [(7, 32)]
+    engine.close()
 
 
 def test_a_shape_with_other_logits_than_torch_is_refused(teacher: NLITeacher, monkeypatch: pytest.MonkeyPatch) -> None:

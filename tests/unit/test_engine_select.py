@@ -12,6 +12,7 @@ from zsd.batching import PairSet, pair_layout
 from zsd.buckets import LengthSample
 from zsd.engines import select
 from zsd.engines.base import Placement
+from zsd.engines.lanes import Lanes
 from zsd.engines.on_trial import OnTrial
 from zsd.engines.registry import combinations
 from zsd.engines.select import LIKELY, LOADING, NOT_WORTH, REFERENCE, SAMPLE_ROWS, choose_engine, trial_rows
@@ -29,7 +30,7 @@ class Fake:
     """Logits by arithmetic on the token ids, time by a clock of the test's own."""
 
     token_budget = 4096
-    threads, lanes, most_buckets, fingerprint = 1, 1, 8, "fake"
+    threads, lanes, most_buckets, fingerprint = 1, Lanes(1), 8, "fake"
 
     def __init__(
         self,

@@ -14,6 +14,7 @@ from tests.parity import pipeline_probs
 from zsd.assets import bundled_teacher_path, sample_path
 from zsd.engines import load_engine
 from zsd.engines.base import Placement
+from zsd.engines.lanes import Lanes
 from zsd.engines.registry import combinations
 from zsd.errors import EngineError
 from zsd.labels import LabelSet
@@ -97,7 +98,7 @@ class Spoiled:
     """An engine that returns what it is told."""
 
     name, precision, fingerprint, token_budget = "spoiled", "fp32", "spoiled", 512
-    threads, lanes, most_buckets = 1, 1, 8
+    threads, lanes, most_buckets = 1, Lanes(1), 8
     buckets: tuple[int, ...] | None = None
 
     def __init__(self, out: Callable[[int], Any]) -> None:
@@ -145,8 +146,6 @@ class Shapes(Spoiled):
     """An engine of fixed shapes that keeps the shapes it was given; its logits are the number of real tokens."""
 
     buckets: tuple[int, ...] | None = (16, 64)
-    lanes = 3
-
     def __init__(self) -> None:
         self.shapes: set[tuple[int, ...]] = set()
 
@@ -161,7 +160,7 @@ def test_an_engine_of_fixed_shapes_runs_the_jobs_lengths_or_else_its_own(teacher
         engine = Shapes()
         scores = Scorer(teacher, engine, LABELS, buckets=asked).score(TEXTS)
         assert {length for _, length in engine.shapes} <= used
-        assert engine.shapes == {(512 // length // 3 * 3, length) for _, length in engine.shapes}
+        assert engine.shapes == {(512 // length, length) for _, length in engine.shapes}
         assert 0 < scores.padding_waste < 1 and scores.pairs == 3 * len(TEXTS)
 
 

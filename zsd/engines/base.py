@@ -12,6 +12,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from zsd.engines.lanes import Lanes
+
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
 
@@ -44,8 +46,7 @@ class Engine(Protocol):
             the same logits on the same processor.
         buckets: the only lengths the engine runs, or None where any length goes.
         most_buckets: most of them that should be used, since each is compiled and has weights of its own.
-        lanes: shares that a batch is cut into; a fixed shape of rows that are no multiple of it wastes up to a row a
-            lane.
+        lanes: the threads in which `logits` is called, each with a batch of its own (`zsd.engines.run`).
         token_budget: most padded tokens a batch should have.
     """
 
@@ -55,11 +56,13 @@ class Engine(Protocol):
     fingerprint: str
     buckets: tuple[int, ...] | None
     most_buckets: int
-    lanes: int
+    lanes: Lanes
     token_budget: int
 
     def logits(self, inputs: Mapping[str, IntArray]) -> FloatArray:
-        """Run one batch: named [B, L] inputs in, [B, C] float32 raw logits out. Not for two threads at once.
+        """Run one batch: named [B, L] inputs in, [B, C] float32 raw logits out.
+
+        From as many threads at once as there are lanes.
 
         Raises:
             EngineError: the engine cannot run this shape here.

@@ -23,6 +23,7 @@ from zsd.compile.export import read_onnx
 from zsd.compile.probes import stored_probes
 from zsd.engines.base import FloatArray, IntArray, Placement
 from zsd.engines.fixed_shapes import affordable_buckets, bucket_lengths, least_shape
+from zsd.engines.lanes import Lanes
 from zsd.engines.model_file import dense_file, engine_fingerprint, integer_file
 from zsd.errors import EngineError, in_one_line
 from zsd.telemetry import no_telemetry
@@ -65,7 +66,7 @@ class DeepSparseEngine:
     def __init__(self, checkpoint: Checkpoint, placement: Placement, precision: str = "fp32") -> None:
         self.precision = precision
         self.threads = placement.threads
-        self.lanes = 1
+        self.lanes = Lanes(1)
         self.token_budget = TOKEN_BUDGET
         self.buckets: tuple[int, ...] | None = bucket_lengths(checkpoint.max_length)
         self._engine = _deepsparse_engine()

@@ -21,8 +21,8 @@ from zsd.engines.fixed_shapes import UNLIMITED
 from zsd.engines.lanes import Lanes
 from zsd.engines.model_file import engine_fingerprint, integer_file, narrow_file
 
-LANE_TOKENS = 1024
-"""Padded tokens a lane and call: 2048 were a seventh slower (they leave the core's own cache)."""
+TOKEN_BUDGET = 1024
+"""Padded tokens a call: 2048 were a seventh slower (they leave the core's own cache)."""
 
 
 class ONNXRuntimeEngine:
@@ -45,15 +45,15 @@ class ONNXRuntimeEngine:
 
     def __init__(self, checkpoint: Checkpoint, placement: Placement, precision: str = "fp32") -> None:
         self.precision = precision
-        self.threads = self.lanes = placement.threads
-        self.token_budget = LANE_TOKENS * self.lanes
+        self.threads = placement.threads
+        self.lanes = Lanes(placement.threads)
+        self.token_budget = TOKEN_BUDGET
         self.fingerprint = engine_fingerprint(checkpoint, "onnxruntime", precision)
         self._file = str(integer_file(checkpoint, INT8_ONNX) if precision == "int8" else narrow_file(checkpoint))
         self._session = start_session(self._file, threads=1, name=self._file)
         self._names = [value.name for value in self._session.get_inputs()]
-        self._run = Lanes(self.lanes, self._forward)
         probes = stored_probes(checkpoint)
-        probes.check(self.name, precision, self._forward, rows=4, length=int(probes.lengths[:4].max()))
+        probes.check(self.name, precision, self.logits, rows=4, length=int(probes.lengths[:4].max()))
 
     def logits(self, inputs: Mapping[str, IntArray]) -> FloatArray:
         """Run one batch.
@@ -61,14 +61,11 @@ class ONNXRuntimeEngine:
         Raises:
             EngineError: ONNX Runtime cannot run it.
         """
-        return self._run(inputs)
-
-    def _forward(self, inputs: Mapping[str, IntArray]) -> FloatArray:
         with errors_in_one_line(self._file):
             (logits_BC,) = self._session.run(None, {name: inputs[name] for name in self._names})
         return np.asarray(logits_BC, dtype=np.float32)
 
     def close(self) -> None:
         """Free the model and end the threads."""
-        self._run.close()
+        self.lanes.close()
         del self._session

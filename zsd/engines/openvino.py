@@ -3,8 +3,8 @@
 Static shapes only: with dynamic ones OpenVINO 2026.4 gave wrong logits on one batch of fifty (32 x 208, on a processor
 with AMX), and they are 4 to 10% slower besides. Each shape is held to torch's own logits when it is compiled.
 
-One thread a stream, a stream a thread (`zsd.engines.lanes`): the rows of a batch are shared out, the weights are not
-copied for it. Shapes share the weights that need no packing (the embeddings) and hold the others anew.
+One thread a stream, a stream a thread (`zsd.engines.lanes`), which share the weights of a shape. Shapes share the
+weights that need no packing (the embeddings) and hold the others anew.
 
 Legend: B pairs in a batch, L tokens, C NLI classes.
 """
@@ -12,6 +12,7 @@ Legend: B pairs in a batch, L tokens, C NLI classes.
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,8 @@ from zsd.engines.lanes import Lanes
 from zsd.engines.model_file import engine_fingerprint, integer_file, narrow_file
 from zsd.errors import EngineError, in_one_line
 
-LANE_TOKENS = 512
-"""Padded tokens a lane and call: 1024 and 2048 were no faster, and fill the last call of a unit with more repeats."""
+TOKEN_BUDGET = 1024
+"""Padded tokens a call: 512 were 5% slower, and 2048 fill the last call of a unit with more repeats."""
 
 
 class _Compiled:
@@ -72,8 +73,9 @@ class OpenVINOEngine:
         if precision == "bf16" and not has_bf16(self._core):
             raise EngineError("this processor has no bf16 instructions: use --precision fp32 or int8")
         self.precision = precision
-        self.threads = self.lanes = placement.threads
-        self.token_budget = LANE_TOKENS * self.lanes
+        self.threads = placement.threads
+        self.lanes = Lanes(placement.threads)
+        self.token_budget = TOKEN_BUDGET
         self.buckets: tuple[int, ...] | None = bucket_lengths(checkpoint.max_length)
         self.fingerprint = engine_fingerprint(checkpoint, "openvino", precision)
         file = integer_file(checkpoint, INT8_OPENVINO) if precision == "int8" else narrow_file(checkpoint)
@@ -82,16 +84,15 @@ class OpenVINOEngine:
         self._settings = {
             "INFERENCE_PRECISION_HINT": precision_hint(self._core, precision),
             "INFERENCE_NUM_THREADS": self.threads,
-            "NUM_STREAMS": self.lanes,
+            "NUM_STREAMS": self.threads,
             # Several actors on a node would all be pinned to its first cores.
             "ENABLE_CPU_PINNING": False,
         }
         self._probes = stored_probes(checkpoint)
         self._compiled: dict[tuple[int, int], _Compiled] = {}
-        self._run = Lanes(self.lanes, self._run_share, equal=True)
+        self._compiling = threading.Lock()
         # A model that OpenVINO cannot run is refused now, and not with the first rows.
-        self._shape(*least_shape(bucket_lengths(checkpoint.max_length), self._probes))
-        self._compiled.clear()
+        self._compile(*least_shape(bucket_lengths(checkpoint.max_length), self._probes))
 
     def logits(self, inputs: Mapping[str, IntArray]) -> FloatArray:
         """Run one batch, compiling its shape the first time.
@@ -100,24 +101,20 @@ class OpenVINOEngine:
             EngineError: OpenVINO refuses the shape, or finds other logits in it than torch.
         """
         rows, length = inputs["input_ids"].shape
-        self._shape(-(-rows // self.lanes), length)  # here, once, and not in every lane
-        return self._run(inputs)
-
-    def _run_share(self, inputs: Mapping[str, IntArray]) -> FloatArray:
-        rows, length = inputs["input_ids"].shape
+        with self._compiling:
+            if (rows, length) not in self._compiled:
+                self._compiled[rows, length] = self._compile(rows, length)
         return self._compiled[rows, length](inputs)
 
-    def _shape(self, rows: int, length: int) -> None:
-        if (rows, length) in self._compiled:
-            return
+    def _compile(self, rows: int, length: int) -> _Compiled:
         try:
             model = self._source.clone()
             model.reshape({port.any_name: [rows, length] for port in model.inputs})
-            compiled = _Compiled(self._core.compile_model(model, "CPU", self._settings), self.lanes)
+            compiled = _Compiled(self._core.compile_model(model, "CPU", self._settings), self.threads)
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot run shape {rows} x {length}: {in_one_line(error)}") from None
         self._probes.check(self.name, self.precision, compiled, rows=rows, length=length)
-        self._compiled[rows, length] = compiled
+        return compiled
 
     def _read(self, file: str) -> Any:
         try:
@@ -127,7 +124,7 @@ class OpenVINOEngine:
 
     def close(self) -> None:
         """Free every compiled shape and the weights."""
-        self._run.close()
+        self.lanes.close()
         self._compiled.clear()
         del self._source
 

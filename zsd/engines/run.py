@@ -1,4 +1,4 @@
-"""Planned batches through an engine, the inputs of the next ones assembled meanwhile.
+"""Planned batches through an engine, in all its lanes, or the inputs of the next ones assembled meanwhile.
 
 Legend: B rows of a batch, C outputs.
 """
@@ -35,12 +35,22 @@ def run_batches(
     def assembled(batch: Batch) -> tuple[Batch, dict[str, IntArray]]:
         return batch, sequences.batch(batch.pairs, length=batch.length, rows=batch.rows)
 
-    with closing(made_ahead(assembled, batches)) as ready:
-        for batch, inputs in ready:
-            out = engine.logits(inputs)
-            if out.shape != (batch.rows, outputs) or not np.isfinite(out).all():
-                raise EngineError(
-                    f"engine {engine.name} returned shape {out.shape} or a number that is not finite for a batch of "
-                    f"{batch.rows} rows of {batch.length} tokens: try --engine torch --precision fp32"
-                )
-            yield batch, out[: len(batch.pairs)]
+    def answered(batch: Batch, inputs: dict[str, IntArray]) -> tuple[Batch, FloatArray]:
+        out = engine.logits(inputs)
+        if out.shape != (batch.rows, outputs) or not np.isfinite(out).all():
+            raise EngineError(
+                f"engine {engine.name} returned shape {out.shape} or a number that is not finite for a batch of "
+                f"{batch.rows} rows of {batch.length} tokens: try --engine torch --precision fp32"
+            )
+        return batch, out[: len(batch.pairs)]
+
+    lanes = engine.lanes
+    if lanes.pool is None:
+        with closing(made_ahead(assembled, batches)) as ready:
+            for batch, inputs in ready:
+                yield answered(batch, inputs)
+    else:
+        # Two batches a lane: the next one waits where the last one ends.
+        whole = made_ahead(lambda batch: answered(*assembled(batch)), batches, depth=2 * lanes.count, pool=lanes.pool)
+        with closing(whole) as done:
+            yield from done

@@ -1,6 +1,6 @@
 """The torch engine: the reference in fp32, and bf16, on CPU; fp32, bf16 and fp16 on a CUDA device.
 
-On a CPU the rows of a batch are shared out over lanes of one thread (`zsd.engines.lanes`). On CUDA the two halves of a
+On a CPU batches run side by side in lanes of one thread (`zsd.engines.lanes`). On CUDA the two halves of a
 batch are launched one after the other, each from pinned memory, and waited for together: the second one's transfer
 and launches run under the first one's arithmetic. Attention is torch's scaled_dot_product_attention where the
 architecture has it: on CUDA the flash kernel for a batch without padding, else the memory-efficient one; on CPU it was
@@ -25,10 +25,10 @@ from zsd.errors import EngineError
 from zsd.teachers.weights import input_names, load_weights
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-LANE_TOKENS = 1024
+CPU_TOKEN_BUDGET = 1024
 CUDA_TOKEN_BUDGET = 65536
 LEAST_TOKEN_BUDGET = 512
-"""Padded tokens a lane and call, or a call. On CUDA a batch that does not fit is halved, and so are all after it."""
+"""Padded tokens a call. On CUDA a batch that does not fit is halved, and so are all after it."""
 
 MOST_LANES = 8
 """Beyond it the lanes would wait for the interpreter, which launches some 300 operations a call in each."""
@@ -60,14 +60,14 @@ class TorchEngine:
         torch.set_num_threads(placement.threads)
         self.precision = precision
         self.threads = placement.threads
-        self.lanes = 1 if cuda else lanes_for(placement.threads)
+        lanes = 1 if cuda else lanes_for(placement.threads)
+        lane_threads = placement.threads // lanes
+        self.lanes = Lanes(lanes, start=lambda: torch.set_num_threads(lane_threads))
         self.device = torch.device(placement.device)
-        self.token_budget = CUDA_TOKEN_BUDGET if cuda else LANE_TOKENS * self.lanes
+        self.token_budget = CUDA_TOKEN_BUDGET if cuda else CPU_TOKEN_BUDGET
         self.fingerprint = engine_fingerprint(checkpoint, "torch", precision)
         self.model = load_weights(checkpoint, dtype=DTYPES[precision]).to(self.device)
         self._names = input_names(self.model, tuple(checkpoint.tokenizer.model_input_names))
-        lane_threads = placement.threads // self.lanes
-        self._run = Lanes(self.lanes, self._forward, start=lambda: torch.set_num_threads(lane_threads))
 
     def logits(self, inputs: Mapping[str, IntArray]) -> FloatArray:
         """Run one batch; on a CUDA out-of-memory error the batch is halved and both halves run.
@@ -76,7 +76,7 @@ class TorchEngine:
             EngineError: a single pair does not fit the device.
         """
         try:
-            return self._run(inputs)
+            return self._forward(inputs)
         except torch.cuda.OutOfMemoryError:
             rows, length = inputs["input_ids"].shape
         if rows == 1:
@@ -103,7 +103,7 @@ class TorchEngine:
 
     def close(self) -> None:
         """Free the model and end the threads."""
-        self._run.close()
+        self.lanes.close()
         del self.model
 
 

@@ -63,7 +63,7 @@ class EncoderStudent(Student):
             token_budget=self._engine.token_budget,
             buckets=self._buckets,
             max_length=limit,
-            lanes=self._engine.lanes,
+            lanes=self._engine.lanes.count,
         )
         with closing(run_batches(self._engine, sequences, batches, len(self.names))) as done:
             for batch, logits_BK in done:

@@ -144,7 +144,7 @@ class Scorer:
             token_budget=self.engine.token_budget,
             buckets=self.buckets,
             max_length=teacher.max_length,
-            lanes=self.engine.lanes,
+            lanes=self.engine.lanes.count,
         )
         batches = [replace(batch, pairs=asked_P[batch.pairs]) for batch in planned]
         return Prepared(rows=len(texts), pairs=pairs, asked=asked_P, batches=batches)
