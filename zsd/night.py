@@ -136,7 +136,8 @@ class Night:
     def give_way(self) -> None:
         """Forget what was decided where not a row is labelled yet: inputs that are put right may have the same name."""
         if not any(storage.exists(self.path(name)) for name in WORK["label"]):
-            storage.delete_file(self.path(PLAN))
+            for name in (PLAN, PREVIOUS):
+                storage.delete_file(self.path(name))
 
     def write(self, name: str, content: dict[str, Any]) -> None:
         """Keep a document of the night."""
@@ -156,6 +157,12 @@ def other_nights(output: str, name: str) -> list[tuple[int, str]]:
         if not info.is_file and info.base_name != name and storage.exists(storage.join(night, PLAN)):
             found.append((int(read_json(storage.join(night, PLAN))["number"]), night))
     return sorted(found)
+
+
+def open_plans(output: str, name: str) -> list[dict[str, Any]]:
+    """What the other nights that are begun and not finished decided: run again, they build on it."""
+    nights = [night for _, night in other_nights(output, name)]
+    return [read_json(storage.join(one, PLAN)) for one in nights if not storage.exists(storage.join(one, RESULT))]
 
 
 def _latest_with_profile(folders: list[str]) -> str | None:

@@ -51,7 +51,9 @@ class NightlyConfig(LabelConfig, TrainingChoices):
         0.25,
     )
     keep: int = option(
-        "versions and nights that are kept; what is in production, and what was before it, always stays", 5
+        "versions and nights that are kept; what is in production, what was before it, and what an unfinished night "
+        "builds on always stay",
+        5,
     )
     lock_expiry: float = option(EXPIRY_HELP, 900.0, metavar="SECONDS")
     mlflow: str | None = option(

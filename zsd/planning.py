@@ -42,7 +42,8 @@ def plan_batches(
         buckets: the only lengths to pad to, for engines with fixed shapes; every batch of a length then has the same
             number of rows, the last one filled up. None: pad to the longest pair, rounded up to 8.
         max_length: most tokens the model takes, which the rounding keeps to.
-        lanes: batches that run side by side: without buckets no batch has more than its share of all tokens.
+        lanes: batches that run side by side: of several, and without buckets, none has more than its share of all
+            tokens.
 
     Returns:
         batches that together hold every pair exactly once.
@@ -56,7 +57,8 @@ def plan_batches(
         if max_length is not None:
             # A position table may end at any number: the pad tokens must not reach past it.
             padded = np.maximum(np.minimum(padded, max_length), lengths)
-        token_budget = min(token_budget, -(-int(padded.sum()) // lanes))
+        if lanes > 1:
+            token_budget = min(token_budget, -(-int(padded.sum()) // lanes))
     else:
         sizes = np.array(sorted(buckets), dtype=np.int64)
         if len(lengths) and lengths.max() > sizes[-1]:

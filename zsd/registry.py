@@ -20,7 +20,7 @@ import datetime
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -191,15 +191,15 @@ class Registry:
         before = tuple(earlier[earlier.index(target) + 1 :]) if target in earlier else (now.version, *earlier)
         return self._point(replace(now, version=target, before=before, token=lock.token, since=_now()), now, lock)
 
-    def retain(self, keep: int) -> list[str]:
+    def retain(self, keep: int, used: Collection[str | None] = ()) -> list[str]:
         """Delete all but the newest versions; returns what was deleted.
 
-        What is in production, and what was there before it, stays whatever its age.
+        What is in production, what was there before it, and what is in `used` stay whatever their age.
         """
         pointer = self.current()
-        used = {pointer.version, *pointer.before[:1]} if pointer else set()
+        kept = {pointer.version, *pointer.before[:1], *used} if pointer else {*used}
         there = self.versions()
-        gone = [name for name in there[:-keep] if name not in used]
+        gone = [name for name in there[:-keep] if name not in kept]
         for name in gone:
             storage.delete_file(self._path(name, VERSION_FILE))  # from here on it is none, whatever happens
             storage.delete_folder(self._path(name))

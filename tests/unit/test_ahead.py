@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
@@ -54,6 +55,23 @@ def test_an_exception_comes_as_it_is_in_its_place_and_leaves_no_thread() -> None
             taken.append(number)
     assert taken == [0, 1]
     assert own_threads() == []
+
+
+def test_threads_that_stay_are_left_with_nothing_to_do() -> None:
+    go_on, made = threading.Event(), []
+
+    def make(number: int) -> int:
+        if number:
+            assert go_on.wait(120)
+        made.append(number)
+        return number
+
+    with ThreadPoolExecutor(1) as pool:
+        with closing(made_ahead(make, range(20), depth=5, pool=pool)) as items:
+            next(items)
+            threading.Timer(0.2, go_on.set).start()
+        assert made == [0, 1], "what was not begun was made, or what was begun was not waited for"
+        assert pool.submit(make, 7).result() == 7
 
 
 def test_an_iterator_that_is_left_early_leaves_no_thread() -> None:

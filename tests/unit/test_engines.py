@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,16 @@ def test_a_row_does_not_depend_on_its_place_its_neighbours_or_its_padding(
     np.testing.assert_allclose(engine.logits(some_pairs(teacher, 24, 64, longest=28)), together, atol=atol)
 
 
+@pytest.mark.parametrize(("name", "precision"), DENSE)
+def test_lanes_beside_each_other_give_what_one_gives(name: str, precision: str, teacher: NLITeacher) -> None:
+    with closing(load(name, precision, teacher, TWO)) as engine:
+        batches = [some_pairs(teacher, rows, length) for rows, length in ((8, 32), (5, 40), (3, 64))] * 4
+        alone = [engine.logits(batch) for batch in batches[:3]] * 4
+        together = engine.lanes.pool.map(engine.logits, batches) if engine.lanes.pool else []
+        for found, expected in zip(together, alone, strict=bool(engine.lanes.pool)):
+            np.testing.assert_allclose(found, expected, atol=1e-5 * float(np.ptp(expected)))
+
+
 @pytest.mark.parametrize("name", EXACT)
 def test_a_result_is_not_overwritten_by_the_next_call(name: str, teacher: NLITeacher) -> None:
     engine = load(name, "fp32", teacher, TWO)
@@ -155,7 +166,8 @@ def test_a_result_is_not_overwritten_by_the_next_call(name: str, teacher: NLITea
 def test_an_engine_says_what_it_is_and_leaves_no_thread(name: str, precision: str, teacher: NLITeacher) -> None:
     before = set(threading.enumerate())
     engine = load(name, precision, teacher, TWO)
-    engine.logits(some_pairs(teacher, 4, 32))
+    if engine.lanes.pool is not None:
+        list(engine.lanes.pool.map(engine.logits, [some_pairs(teacher, 4, 32)] * 4))
     assert (engine.name, engine.precision, engine.threads) == (name, precision, 2)
     assert engine.fingerprint.startswith(f"{name} ")
     assert precision in engine.fingerprint and teacher.fingerprint in engine.fingerprint

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from zsd.errors import ConfigError, OutputError
-from zsd.night import Night, forget_nights, other_nights
+from zsd.night import Night, forget_nights, open_plans, other_nights
 from zsd.nightly_config import NightlyConfig
 from zsd.registry import Registry
 from zsd.run_lock import hold
@@ -121,6 +121,8 @@ def test_old_nights_are_forgotten_but_not_what_is_used_or_unfinished(corpus: Pat
         made[-1].begin(asked, registry)
         if name not in "cf":
             _finish(made[-1])
+    (third,) = open_plans(output, "f")
+    assert third["reuse"] == [made[1].folder], "c builds on b"
     gone = forget_nights(output, "f", 2, used={made[0].folder})
     assert gone == [made[1].folder, made[3].folder]
     assert [Path(folder).name for _, folder in other_nights(output, "f")] == ["a", "c", "e"]

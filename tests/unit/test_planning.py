@@ -45,6 +45,11 @@ def test_a_batch_has_no_more_than_a_lanes_share(lengths: Any, budget: int, bucke
         assert all(batch.rows == 1 or (batch.rows * batch.length - 1) * lanes <= computed for batch in batches)
 
 
+def test_one_lane_takes_all_that_the_budget_lets_it() -> None:
+    (batch,) = plan_batches(np.array([512, 8, 8, 8]), token_budget=65536)
+    assert (batch.rows, batch.length) == (4, 512)
+
+
 def test_no_length_makes_no_batch() -> None:
     assert plan_batches(np.array([], dtype=np.int64), token_budget=64) == []
 

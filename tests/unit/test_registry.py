@@ -243,6 +243,12 @@ def test_retention_never_takes_what_is_in_production_or_was_before_it(
     assert back(registry)["version"] == "0003-c"
 
 
+def test_retention_never_takes_what_is_in_use(registry: Registry, student: str) -> None:
+    promote(registry, student, *"abcde")
+    assert registry.retain(1, {"0002-b", None}) == ["0001-a", "0003-c"]
+    assert registry.versions() == ["0002-b", "0004-d", "0005-e"]
+
+
 def test_numbers_are_not_used_again_when_the_newest_versions_are_gone(registry: Registry, student: str) -> None:
     promote(registry, student, "a", "b", "c")
     back(registry, to="a")

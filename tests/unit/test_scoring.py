@@ -146,6 +146,7 @@ class Shapes(Spoiled):
     """An engine of fixed shapes that keeps the shapes it was given; its logits are the number of real tokens."""
 
     buckets: tuple[int, ...] | None = (16, 64)
+
     def __init__(self) -> None:
         self.shapes: set[tuple[int, ...]] = set()
 

@@ -22,7 +22,7 @@ from zsd.errors import InputError, StoreError
 from zsd.gate import Verdict, judge, score_name
 from zsd.gate_rows import gate_rows, judge_student, reviewed_checksum
 from zsd.learned_rows import LearnedRows
-from zsd.night import PREVIOUS, PROFILE, RESULT, Night, forget_nights
+from zsd.night import PREVIOUS, PROFILE, RESULT, Night, forget_nights, open_plans
 from zsd.nightly_config import NightlyConfig
 from zsd.options import shared_options
 from zsd.registry import Registry
@@ -120,13 +120,13 @@ class _Run:
         }
         if production is not None and self._unchanged(production, profile):
             say(f"night {night.name}: the rows and the recipe are those of {production}: nothing to do")
-            return self._end({**result, "decision": UNCHANGED, "version": production, "production": production})
+            return self._end({**result, "decision": UNCHANGED, "version": production, "production": production}, plan)
         card = distill(self._distilling(plan), self.arguments)
         self.lock.check()
         verdict, metrics = self._judge(production, card, drift)
         result |= {"gate": verdict.to_dict(), "metrics": metrics, "reason": verdict.reason or None}
         result |= self._decide(verdict, result, profile, plan, production)
-        return self._end(result)
+        return self._end(result, plan)
 
     def _production(self) -> str | None:
         """What is in production; where an earlier attempt at this very night is, what was there before it."""
@@ -181,7 +181,7 @@ class _Run:
         far the rows went from those that production learned from. The night before may have been refused: held against
         that, a second bad night would look like no change, and the first good one like a shift.
         """
-        previous = plan["previous"]
+        previous = plan.get("previous")  # a plan made before nights were compared has none
         if production is None and previous is None:
             return None
         drift: dict[str, Any] = dict.fromkeys(("against", "unseen", "all", "all_unseen", "previous"))
@@ -255,16 +255,19 @@ class _Run:
         if not any(line.items() <= earlier.items() for earlier in self.registry.changelog()):
             self.registry.record(**line)
 
-    def _end(self, result: dict[str, Any]) -> dict[str, Any]:
+    def _end(self, result: dict[str, Any], plan: dict[str, Any]) -> dict[str, Any]:
         """Log, tidy up, and say that the night is finished."""
         result["seconds"] = round(time.time() - self.started, 2)
         if self.config.mlflow is not None and result["decision"] != UNCHANGED:
             log_night(self.config.mlflow, result, self.night)
         self.lock.check()
-        for version in self.registry.retain(self.config.keep):
+        others = open_plans(self.config.output, self.night.name)
+        starts = {one["start"] for one in (plan, *others)}  # this one may die before it is finished
+        for version in self.registry.retain(self.config.keep, starts):
             self.registry.record("removed", version=version, reason=f"older than the {self.config.keep} that are kept")
             say(f"registry: {version} removed (--keep {self.config.keep})")
-        for folder in forget_nights(self.config.output, self.night.name, self.config.keep, self._used_nights()):
+        used = self._used_nights().union(*(one["reuse"] for one in others))
+        for folder in forget_nights(self.config.output, self.night.name, self.config.keep, used):
             say(f"nights: {folder} removed (--keep {self.config.keep})")
         self.night.write(RESULT, result)
         say(f"night {self.night.name}: {result['decision']} in {duration(result['seconds'])}")

@@ -1,4 +1,4 @@
-"""Planned batches through an engine, in all its lanes, or the inputs of the next ones assembled meanwhile.
+"""Planned batches through an engine: in all its lanes, or one by one, the inputs of the next ones assembled meanwhile.
 
 Legend: B rows of a batch, C outputs.
 """
@@ -45,7 +45,7 @@ def run_batches(
         return batch, out[: len(batch.pairs)]
 
     lanes = engine.lanes
-    if lanes.pool is None:
+    if lanes.pool is None or len(batches) == 1:
         with closing(made_ahead(assembled, batches)) as ready:
             for batch, inputs in ready:
                 yield answered(batch, inputs)

@@ -6,6 +6,7 @@ Legend: N rows, K labels, P pairs, B bins of pair lengths.
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -61,16 +62,18 @@ def not_run(engine: str, precision: str, verdict: str, loading_seconds: float = 
 def warm_up(scorer: Scorer, prepared: Prepared) -> None:
     """Run what the engine would otherwise do for the first time while it is timed: compile shapes, touch memory."""
     shapes = {(batch.rows, batch.length): batch for batch in prepared.batches}
-    batches = prepared.batches[:WARM_BATCHES] if scorer.buckets is None else [*shapes.values()]
-    for _ in scorer.batches(replace(prepared, batches=batches)):
-        pass
+    first = prepared.batches[: WARM_BATCHES * scorer.engine.lanes.count]
+    batches = first if scorer.buckets is None else [*shapes.values()]
+    with closing(scorer.batches(replace(prepared, batches=batches))) as done:
+        for _ in done:
+            pass
 
 
 def timed(scorer: Scorer, prepared: Prepared, *, within: float) -> tuple[Scores, float]:
     """The scores of prepared rows, and the seconds they took.
 
     Raises:
-        TimeoutError: they took longer than `within` seconds; batches not run by then are not run.
+        TimeoutError: they took longer than `within` seconds; what is not begun by then is not run.
     """
     started = time.perf_counter()
     scores = scorer.run(prepared, within=within)

@@ -150,7 +150,7 @@ class Scorer:
         return Prepared(rows=len(texts), pairs=pairs, asked=asked_P, batches=batches)
 
     def run(self, prepared: Prepared, *, within: float = math.inf) -> Scores:
-        """Run the engine over prepared rows, the inputs of the next batches assembled meanwhile.
+        """Run the engine over prepared rows: see `zsd.engines.run`.
 
         Raises:
             EngineError: the engine returned a number that is not finite, or the wrong number of classes.
