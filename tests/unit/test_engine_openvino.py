@@ -26,17 +26,17 @@ def teacher(teacher_of: Callable[..., str], shared_cache: Path) -> NLITeacher:
 
 
 def test_a_shape_is_compiled_once_for_all_lanes(teacher: NLITeacher, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = OpenVINOEngine(teacher, Placement(threads=2))
-    assert engine._compiled == {}  # the shape that was tried is not kept
     inputs, expected = stored_probes(teacher).filling(7, 32)
     compiled: list[tuple[int, int]] = []
-    compile_shape = engine._compile
+    compile_shape = OpenVINOEngine._compile
 
-    def counted(rows: int, length: int) -> Any:
+    def counted(self: OpenVINOEngine, rows: int, length: int) -> Any:
         compiled.append((rows, length))
-        return compile_shape(rows, length)
+        return compile_shape(self, rows, length)
 
-    monkeypatch.setattr(engine, "_compile", counted)
+    monkeypatch.setattr(OpenVINOEngine, "_compile", counted)
+    engine = OpenVINOEngine(teacher, Placement(threads=2))
+    compiled.clear()  # the least shape was tried
     assert engine.lanes.pool is not None
     for logits in engine.lanes.pool.map(engine.logits, [inputs] * 8):
         np.testing.assert_allclose(logits, expected, atol=1e-3)

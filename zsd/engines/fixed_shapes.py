@@ -1,11 +1,17 @@
-"""What engines that compile one static shape at a time have in common: which lengths, and how many they can afford."""
+"""What engines that compile one static shape at a time have in common: which lengths, how many, and keeping them.
+
+Legend: B pairs in a batch, L tokens, C NLI classes.
+"""
 
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from zsd.compile.probes import Probes
+from zsd.compile.probes import Probes, Run
+from zsd.engines.base import FloatArray, IntArray
 from zsd.machine import available_cpus
 
 STEPS = (4, 5, 6, 7)
@@ -41,3 +47,29 @@ def affordable_buckets(file: Path, threads: int) -> int:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     share = memory * MEMORY_SHARE * min(1.0, threads / available_cpus())
     return max(FEWEST, int(share / file.stat().st_size))
+
+
+class Shapes:
+    """Compiled shapes of a model, each compiled once, by the first lane that needs it.
+
+    Args:
+        compile_shape: B and L to what runs such a batch.
+    """
+
+    def __init__(self, compile_shape: Callable[[int, int], Run]) -> None:
+        self._compile = compile_shape
+        self._compiled: dict[tuple[int, int], Run] = {}
+        self._compiling = threading.Lock()
+
+    def __call__(self, inputs: Mapping[str, IntArray]) -> FloatArray:
+        """[B, C] logits of named [B, L] inputs."""
+        rows, length = inputs["input_ids"].shape
+        if (rows, length) not in self._compiled:
+            with self._compiling:
+                if (rows, length) not in self._compiled:
+                    self._compiled[rows, length] = self._compile(rows, length)
+        return self._compiled[rows, length](inputs)
+
+    def clear(self) -> None:
+        """Free them all."""
+        self._compiled.clear()

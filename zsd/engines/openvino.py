@@ -12,7 +12,6 @@ Legend: B pairs in a batch, L tokens, C NLI classes.
 from __future__ import annotations
 
 import queue
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from zsd.compile.compiled import INT8_OPENVINO
 from zsd.compile.openvino_core import has_bf16, openvino_core, precision_hint
 from zsd.compile.probes import stored_probes
 from zsd.engines.base import FloatArray, IntArray, Placement
-from zsd.engines.fixed_shapes import affordable_buckets, bucket_lengths, least_shape
+from zsd.engines.fixed_shapes import Shapes, affordable_buckets, bucket_lengths, least_shape
 from zsd.engines.lanes import Lanes
 from zsd.engines.model_file import engine_fingerprint, integer_file, narrow_file
 from zsd.errors import EngineError, in_one_line
@@ -90,8 +89,7 @@ class OpenVINOEngine:
             "ENABLE_CPU_PINNING": False,
         }
         self._probes = stored_probes(checkpoint)
-        self._compiled: dict[tuple[int, ...], _Compiled] = {}
-        self._compiling = threading.Lock()
+        self._shapes = Shapes(self._compile)
         # A model that OpenVINO cannot run is refused now, and not with the first rows.
         self._compile(*least_shape(bucket_lengths(checkpoint.max_length), self._probes))
 
@@ -101,12 +99,7 @@ class OpenVINOEngine:
         Raises:
             EngineError: OpenVINO refuses the shape, or finds other logits in it than torch.
         """
-        shape = inputs["input_ids"].shape
-        if shape not in self._compiled:
-            with self._compiling:
-                if shape not in self._compiled:
-                    self._compiled[shape] = self._compile(*shape)
-        return self._compiled[shape](inputs)
+        return self._shapes(inputs)
 
     def _compile(self, rows: int, length: int) -> _Compiled:
         try:
@@ -127,7 +120,7 @@ class OpenVINOEngine:
     def close(self) -> None:
         """Free every compiled shape and the weights."""
         self.lanes.close()
-        self._compiled.clear()
+        self._shapes.clear()
         del self._source
 
 
