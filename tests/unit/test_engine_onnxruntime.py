@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from zsd.compile import export
@@ -31,6 +32,13 @@ def test_a_file_that_is_no_model_is_one_line(
     monkeypatch.setattr(onnxruntime, "narrow_file", lambda _: tmp_path / "model.onnx")
     with pytest.raises(EngineError, match=r"ONNX Runtime cannot run .*model.onnx: "):
         load_engine("onnxruntime", teacher, Placement())
+
+
+def test_a_batch_that_fails_names_the_model(teacher: NLITeacher, shared_cache: Path) -> None:
+    engine = load_engine("onnxruntime", teacher, Placement())
+    ids = np.zeros((2, teacher.max_length + 1), dtype=np.int64)  # more positions than the model has
+    with pytest.raises(EngineError, match=r"ONNX Runtime cannot run .*narrow.*model.onnx: "):
+        engine.logits(dict.fromkeys(("input_ids", "attention_mask", "token_type_ids"), ids))
 
 
 def test_the_export_is_shared_with_the_other_engines(
