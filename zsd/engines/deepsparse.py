@@ -2,6 +2,10 @@
 
 DeepSparse 1.8 is the last real release. It compiles a static shape, ignores OMP_NUM_THREADS and takes every core
 unless told, and may phone home on import unless told not to.
+
+What the bundled teacher gains from zeros and int8, by DeepSparse's own profile of 16 x 64 tokens on two threads: the 36
+linear layers go from 53.0 ms (dense fp32) to 13.4 ms (``bundled-sparse`` in int8), all else, attention, softmax, GELU
+and norms, from 5.5 to 4.7 ms: 3.2 times in all.
 """
 
 from __future__ import annotations
