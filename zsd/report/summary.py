@@ -13,7 +13,7 @@ from zsd.report.text import MISSING, NBSP, clip, count, difference, factor, numb
 WIDTH = 110
 """Most columns of any line."""
 
-_NAME_WIDTH = 34
+_NAME_WIDTH = 33
 _LABEL_WIDTH = 16
 _VALUE_WIDTH = 9
 _Column = tuple[str, int, Callable[[dict[str, Any]], str]]
@@ -35,13 +35,13 @@ def _columns(benchmark: dict[str, Any]) -> list[_Column]:
     key, name = metric(benchmark)
     columns: list[_Column] = [
         ("rows/s", 7, lambda c: number(c["rows_per_second"])),
-        ("times", 6, lambda c: factor(c.get("speedup"))),
+        ("times", 8, lambda c: factor(c.get("speedup"))),
         ("pairs/s", 8, lambda c: number(c.get("pairs_per_second")) if c["kind"] != "student" else MISSING),
         ("padding", 8, lambda c: percent(c.get("padding_waste"))),
         ("agree", 8, lambda c: percent(c.get("agreement"))),
         ("|Δp|", 8, lambda c: difference(c.get("mean_delta_p"))),
         (name, 9, lambda c: metric_text(benchmark, c.get(key))),
-        ("±", 7, lambda c: points(quality_lost(benchmark, c), share=not benchmark["task"]["multi_label"])),
+        ("±", 6, lambda c: points(quality_lost(benchmark, c), share=not benchmark["task"]["multi_label"])),
         ("MB", 7, lambda c: count(c.get("peak_memory_mb"))),
         ("of peak", 8, lambda c: percent(c.get("peak_share"))),
     ]
