@@ -25,7 +25,7 @@ from zsd.corpus import resolve_sources
 from zsd.nightly_config import NightlyConfig
 from zsd.output import WORK, claim
 from zsd.registry import Registry
-from zsd.shards import MANIFEST, checksum, read_json, write_json
+from zsd.shards import MANIFEST, checksum, read_json, store_root, write_json
 
 NIGHTS = "nights"
 PLAN = "plan.json"
@@ -120,7 +120,8 @@ class Night:
         version = pointer.version if pointer else None
         made = registry.document(version, "provenance") if version else {}
         same_student = made.get("student_asked") == config.student
-        reuse = dict.fromkeys([*labelled[-1:], *(one for one in labelled if one == made.get("store")), *config.reuse])
+        reuse = dict.fromkeys([*labelled[-1:], *(one for one in labelled if one == made.get("store"))])
+        reuse |= dict.fromkeys(store_root(one) for one in config.reuse)
         previous = _latest_with_profile([folder for _, folder in others])
         if previous is not None:
             self.write(PREVIOUS, read_json(storage.join(previous, PROFILE)))

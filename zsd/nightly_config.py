@@ -52,7 +52,7 @@ class NightlyConfig(LabelConfig, TrainingChoices):
     )
     keep: int = option(
         "versions and nights that are kept; what is in production, what was before it, and what an unfinished night "
-        "builds on always stay",
+        "of this output builds on always stay",
         5,
     )
     lock_expiry: float = option(EXPIRY_HELP, 900.0, metavar="SECONDS")

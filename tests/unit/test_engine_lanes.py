@@ -80,6 +80,14 @@ def test_lanes_run_at_the_same_time_and_each_starts_once(count: int) -> None:
     assert len(threads) == count
 
 
+def test_a_single_batch_runs_in_the_callers_thread(count: int) -> None:
+    threads = set()
+    with closing(Asked(count, lambda numbers: threads.add(threading.get_ident()))) as engine:
+        assert len(list(run_batches(engine, Numbered(), plan(1)[:1], 1))) == 1
+        assert engine.started == []
+    assert threads == {threading.get_ident()}
+
+
 def test_an_error_in_a_lane_is_raised_and_the_lanes_go_on(count: int) -> None:
     def refuse_nine(numbers: set[int]) -> None:
         if 9 in numbers:

@@ -147,8 +147,8 @@ def test_lanes_beside_each_other_give_what_one_gives(name: str, precision: str, 
     with closing(load(name, precision, teacher, TWO)) as engine:
         batches = [some_pairs(teacher, rows, length) for rows, length in ((8, 32), (5, 40), (3, 64))] * 4
         alone = [engine.logits(batch) for batch in batches[:3]] * 4
-        together = engine.lanes.pool.map(engine.logits, batches) if engine.lanes.pool else []
-        for found, expected in zip(together, alone, strict=bool(engine.lanes.pool)):
+        together = (engine.lanes.pool.map if engine.lanes.pool else map)(engine.logits, batches)
+        for found, expected in zip(together, alone, strict=True):
             np.testing.assert_allclose(found, expected, atol=1e-5 * float(np.ptp(expected)))
 
 
@@ -166,8 +166,7 @@ def test_a_result_is_not_overwritten_by_the_next_call(name: str, teacher: NLITea
 def test_an_engine_says_what_it_is_and_leaves_no_thread(name: str, precision: str, teacher: NLITeacher) -> None:
     before = set(threading.enumerate())
     engine = load(name, precision, teacher, TWO)
-    if engine.lanes.pool is not None:
-        list(engine.lanes.pool.map(engine.logits, [some_pairs(teacher, 4, 32)] * 4))
+    list((engine.lanes.pool.map if engine.lanes.pool else map)(engine.logits, [some_pairs(teacher, 4, 32)] * 4))
     assert (engine.name, engine.precision, engine.threads) == (name, precision, 2)
     assert engine.fingerprint.startswith(f"{name} ")
     assert precision in engine.fingerprint and teacher.fingerprint in engine.fingerprint

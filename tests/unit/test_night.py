@@ -57,7 +57,7 @@ def test_what_a_night_builds_on_is_decided_once(corpus: Path, tmp_path: Path) ->
     plan = one.begin(asked, registry)
     assert plan == {"number": 1, "reuse": [], "start": None, "previous": None}
     _finish(one)
-    second = config(corpus, night="two", reuse=("given",))
+    second = config(corpus, night="two", reuse=(f"{tmp_path}/given/soft_labels/",))
     two = Night.of(second, {})
     with hold(registry.lock_folder, job="one", expiry=60) as lock:
         student = tmp_path / "student"
@@ -65,7 +65,7 @@ def test_what_a_night_builds_on_is_decided_once(corpus: Path, tmp_path: Path) ->
         made = {"provenance": {"student_asked": None, "store": one.folder}}
         registry.promote(registry.publish(str(student), "one", made, key="one"), lock)
     plan = two.begin(second, registry)
-    assert plan == {"number": 2, "reuse": [one.folder, "given"], "start": "0001-one", "previous": "one"}
+    assert plan == {"number": 2, "reuse": [one.folder, str(tmp_path / "given")], "start": "0001-one", "previous": "one"}
     _finish(two)
     three = config(corpus, night="three", student="layers:1")
     plan_three = Night.of(three, {}).begin(three, registry)

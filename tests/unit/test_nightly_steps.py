@@ -173,10 +173,41 @@ def test_a_rerun_finds_the_night_before_though_it_was_forgotten(stand: Stand, mo
         with pytest.raises(StoreError):
             stand.run("three", "abcdefgi")
     stand.run("four", "abcdefgj", keep=1)
-    assert not (stand.folder / "nights" / "two").exists()
+    shutil.rmtree(stand.folder / "nights" / "two")
     drift = stand.run("three", "abcdefgi")["drift"]
     assert drift["previous"]["against"] == "two"
     assert drift["previous"]["all"]["vocabulary"]["unknown_share"] > 0.1
+
+
+def test_what_an_unfinished_night_builds_on_is_kept(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand.run("one")
+    with monkeypatch.context() as patch:
+        patch.setattr(steps, "label", _die)
+        with pytest.raises(StoreError):
+            stand.run("two", "abcdefgi")
+    for night, rows in (("three", "abcdefgj"), ("four", "abcdefgk"), ("five", "abcdefgl")):
+        assert stand.run(night, rows, keep=1)["decision"] == "promoted"
+    assert "0001-one" in stand.registry.versions() and "0002-three" not in stand.registry.versions()
+    assert not (stand.folder / "nights" / "three").exists()
+    assert (stand.folder / "nights" / "one").exists()
+    stand.run("two", "abcdefgi")
+    job, config = stand.asked[-1]
+    assert (job, config.student) == ("distill", stand.registry.student("0001-one"))
+
+
+def test_a_student_to_start_from_that_is_gone_is_told(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand.run("one")
+    with monkeypatch.context() as patch:
+        patch.setattr(steps, "label", _die)
+        with pytest.raises(StoreError):
+            stand.run("two", "abcdefgi")
+    for night, rows in (("three", "abcdefgj"), ("four", "abcdefgk")):
+        stand.run(night, rows)
+    stand.registry.retain(1)
+    with pytest.raises(
+        StoreError, match=r"0001-one, from which night two was to start, is gone: run another --night, with --reuse"
+    ):
+        stand.run("two", "abcdefgi")
 
 
 def test_rows_of_a_refused_night_are_unseen_until_a_night_with_them_is_promoted(stand: Stand) -> None:

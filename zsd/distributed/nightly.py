@@ -145,6 +145,11 @@ class _Run:
         config = self.config
         asked = shared_options(config, TrainingChoices)
         if plan["start"] is not None:
+            if plan["start"] not in self.registry.versions():
+                raise StoreError(
+                    f"{self.registry.uri}: {plan['start']}, from which night {self.night.name} was to start, is gone: "
+                    f"run another --night, with --reuse {self.night.folder}"
+                )
             start = self.registry.student(plan["start"])
             if student_kind(local_student(start)) == "encoder":  # the other kinds are fitted afresh in seconds
                 asked["student"] = start

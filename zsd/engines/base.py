@@ -46,7 +46,8 @@ class Engine(Protocol):
             the same logits on the same processor.
         buckets: the only lengths the engine runs, or None where any length goes.
         most_buckets: most of them that should be used, since each is compiled and has weights of its own.
-        lanes: how many batches run side by side, and the threads to call `logits` in (`zsd.engines.run`).
+        lanes: how many batches run side by side, and the threads to call `logits` in; a single
+            batch, or all where there is one lane, run in the caller's (`zsd.engines.run`).
         token_budget: most padded tokens a batch should have.
     """
 

@@ -50,7 +50,7 @@ def affordable_buckets(file: Path, threads: int) -> int:
 
 
 class Shapes:
-    """Compiled shapes of a model, each compiled once, by the first lane that needs it.
+    """Compiled shapes of a model, each that compiles, once, by the first lane that needs it.
 
     Args:
         compile_shape: B and L to what runs such a batch.

@@ -20,7 +20,7 @@ class Lanes:
     """The threads that call an engine.
 
     Args:
-        count: how many; with one, the engine runs in its caller's thread.
+        count: how many; with one there is no thread, the engine runs in its caller's.
         start: called in each thread before anything else.
 
     Attributes:

@@ -19,7 +19,7 @@ from zsd.teachers.scoring import Prepared, Scorer, Scores
 BoolArray = npt.NDArray[np.bool_]
 
 WARM_BATCHES = 2
-"""Batches an engine that runs any length warms up on; one of fixed shapes runs one batch of each."""
+"""Batches a lane of an engine that runs any length warms up on; one of fixed shapes runs one batch of each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,7 @@ def timed(scorer: Scorer, prepared: Prepared, *, within: float) -> tuple[Scores,
     """The scores of prepared rows, and the seconds they took.
 
     Raises:
-        TimeoutError: they took longer than `within` seconds; what is not begun by then is not run.
+        TimeoutError: they took longer than `within` seconds; what is not begun when that is seen is not run.
     """
     started = time.perf_counter()
     scores = scorer.run(prepared, within=within)
