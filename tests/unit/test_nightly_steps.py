@@ -168,10 +168,7 @@ def test_a_rerun_finds_the_night_before_though_it_was_forgotten(stand: Stand, mo
     stand.run("one")
     stand.accuracy = 0.5
     stand.run("two", "stuvwxyz")
-    with monkeypatch.context() as patch:
-        patch.setattr(steps, "label", _die)
-        with pytest.raises(StoreError):
-            stand.run("three", "abcdefgi")
+    _die_in_labelling(stand, monkeypatch, "three", "abcdefgi")
     stand.run("four", "abcdefgj", keep=1)
     shutil.rmtree(stand.folder / "nights" / "two")
     drift = stand.run("three", "abcdefgi")["drift"]
@@ -181,10 +178,7 @@ def test_a_rerun_finds_the_night_before_though_it_was_forgotten(stand: Stand, mo
 
 def test_what_an_unfinished_night_builds_on_is_kept(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
     stand.run("one")
-    with monkeypatch.context() as patch:
-        patch.setattr(steps, "label", _die)
-        with pytest.raises(StoreError):
-            stand.run("two", "abcdefgi")
+    _die_in_labelling(stand, monkeypatch, "two", "abcdefgi")
     for night, rows in (("three", "abcdefgj"), ("four", "abcdefgk"), ("five", "abcdefgl")):
         assert stand.run(night, rows, keep=1)["decision"] == "promoted"
     assert "0001-one" in stand.registry.versions() and "0002-three" not in stand.registry.versions()
@@ -197,10 +191,7 @@ def test_what_an_unfinished_night_builds_on_is_kept(stand: Stand, monkeypatch: p
 
 def test_a_student_to_start_from_that_is_gone_is_told(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
     stand.run("one")
-    with monkeypatch.context() as patch:
-        patch.setattr(steps, "label", _die)
-        with pytest.raises(StoreError):
-            stand.run("two", "abcdefgi")
+    _die_in_labelling(stand, monkeypatch, "two", "abcdefgi")
     for night, rows in (("three", "abcdefgj"), ("four", "abcdefgk")):
         stand.run(night, rows)
     stand.registry.retain(1)
@@ -241,6 +232,13 @@ def test_where_the_store_of_production_is_gone_every_row_counts_as_unseen(stand:
 
 def _die(*_: Any) -> None:
     raise StoreError("the storage failed")
+
+
+def _die_in_labelling(stand: Stand, monkeypatch: pytest.MonkeyPatch, night: str, rows: str) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(steps, "label", _die)
+        with pytest.raises(StoreError):
+            stand.run(night, rows)
 
 
 def test_inputs_that_are_put_right_may_have_the_same_name(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
