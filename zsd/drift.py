@@ -72,8 +72,11 @@ def _classes(before: Profile, now: Profile, names: Sequence[str] | None) -> dict
     if found["psi"] is None:
         return found | {"told": "no such rows, or none before"}
     shares_before, shares = (np.asarray(one) / max(1, sum(one)) for one in (before.classes, now.classes))
-    most = int(np.abs(shares - shares_before).argmax())
-    told = f"{names[most]!r} went from {shares_before[most]:.1%} to {shares[most]:.1%} of the rows"
+    moved = np.abs(shares - shares_before)
+    most = int(moved.argmax())
+    told = "no class went up or down by 0.1% of the rows"
+    if moved[most] >= 0.001:
+        told = f"{names[most]!r} went from {shares_before[most]:.1%} to {shares[most]:.1%} of the rows"
     pairs = zip(shares_before.tolist(), shares.tolist(), strict=True)
     balance = {name: {"before": old, "now": new} for name, (old, new) in zip(names, pairs, strict=True)}
     return found | {"told": told, "balance": balance}

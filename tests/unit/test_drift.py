@@ -104,6 +104,7 @@ def test_equal_rows_do_not_drift_and_a_page_shows_every_text_escaped(store: Stor
             assert drift[side][what]["psi"] == pytest.approx(0, abs=1e-9)
         assert drift[side]["vocabulary"]["js"] == pytest.approx(0, abs=1e-9)
         assert drift[side]["vocabulary"]["unknown_share"] == 0
+        assert drift[side]["classes"]["told"] == "no class went up or down by 0.1% of the rows"
     drift["unseen"]["vocabulary"]["new_words"] = ["<script>alert(1)</script>"]
     page = drift_page(
         {"against": "0001-<i>", **drift, "previous": {"against": "<u>", **compare(found, found)}}, night="<b>"

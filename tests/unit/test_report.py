@@ -459,6 +459,15 @@ def test_overlapping_intervals_are_admitted() -> None:
     assert caution(benchmark) is None
 
 
+def test_a_student_far_below_its_teacher_is_not_praised_for_speed_alone() -> None:
+    benchmark = fake_benchmark()
+    benchmark["quality"]["student"]["accuracy"] = 0.50
+    benchmark["quality"]["teacher"]["accuracy"] = 0.99
+    told = "The student is 49.0 points less accurate than its teacher on these 160 rows."
+    assert told == caution(benchmark)
+    assert told in summary_table(benchmark)
+
+
 def test_wilson_interval_equals_the_published_examples() -> None:
     low, high = wilson_interval(81 / 263, 263)  # Newcombe 1998, table I, method 3
     assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)

@@ -99,14 +99,17 @@ def headline(benchmark: dict[str, Any]) -> str:
 
 
 def caution(benchmark: dict[str, Any]) -> str | None:
-    """One sentence where the accuracies of teacher and student are too close to tell apart."""
+    """One sentence where the student's accuracy is below its teacher's, or too close to it to tell apart."""
     pair = sides(benchmark)
     if benchmark["task"]["multi_label"] or any(s.get("accuracy") is None for s in pair.values()) or len(pair) < 2:
         return None
     (low_a, high_a), (low_b, high_b) = (wilson_interval(s["accuracy"], s["rows"]) for s in pair.values())
-    if low_a > high_b or low_b > high_a:
-        return None
     rows = pair["student"]["rows"]
+    if low_a > high_b:
+        lost = 100 * (pair["teacher"]["accuracy"] - pair["student"]["accuracy"])
+        return f"The student is {lost:.1f} points less accurate than its teacher on these {rows:,} rows."
+    if low_b > high_a:
+        return None
     return f"The 95 % intervals of the two accuracies overlap on these {rows:,} rows: the difference may be chance."
 
 
