@@ -57,6 +57,7 @@ ORDER = (
         "batching",
         "text_batches",
         "checkpoint",
+        "joint_encoder",
         "confidence",
         "soft_labels",
         "teachers.nli",

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
 from zsd.checkpoint import Checkpoint
 from zsd.errors import StudentError
+from zsd.joint_encoder import classifier_for, put_prompt
 from zsd.pickled import pickled_only, refusal
 from zsd.quiet import quiet_transformers
 from zsd.teachers.nli import checkpoint_fingerprint, model_max_length, one_line
@@ -38,8 +39,9 @@ def load_checkpoint(directory: str | Path, precision: str = "fp32") -> tuple[Any
         StudentError: there is no classifier checkpoint in the directory.
     """
     with quiet_transformers():
-        model = from_pretrained(AutoModelForSequenceClassification, str(directory), dtype=DTYPES[precision])
-        return model.eval(), load_tokenizer(str(directory))
+        config = from_pretrained(AutoConfig, str(directory))
+        model = from_pretrained(classifier_for(config), str(directory), dtype=DTYPES[precision])
+        return model.eval(), put_prompt(load_tokenizer(str(directory)), config)
 
 
 def class_names(config: Any) -> tuple[list[str], bool]:
@@ -56,7 +58,7 @@ def read_checkpoint(directory: str | Path) -> Checkpoint:
     path = str(directory)
     with quiet_transformers():
         config = from_pretrained(AutoConfig, path)
-        tokenizer = load_tokenizer(path)
+        tokenizer = put_prompt(load_tokenizer(path), config)
     if tokenizer.pad_token_id is None:
         raise StudentError(f"student {path!r}: its tokenizer has no padding token, so that it cannot be run in batches")
     return Checkpoint(

@@ -1,7 +1,8 @@
 """Encoder students: a small sequence classifier, cut from the teacher's own layers or taken from any checkpoint.
 
 ``layers:N`` copies the teacher's embeddings, N of its layers and what lies between encoder and output layer, and puts
-a fresh K-way output layer on top (DistilBERT's initialization, Sanh et al. 2019): it needs no download.
+a fresh K-way output layer on top (DistilBERT's initialization, Sanh et al. 2019): it needs no download. ``joint:N``
+does so for an encoder that reads the class names before the text (`zsd.joint_encoder`).
 
 Legend: K labels, M layers of the teacher, N layers of the student.
 """
@@ -11,17 +12,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from zsd.errors import StudentError
+from zsd.joint_encoder import class_prompt, classifier_for, is_joint, put_prompt
 from zsd.quiet import quiet_transformers
 from zsd.students.checkpoint import from_pretrained, load_tokenizer
 from zsd.students.folder import checkpoint_here
-from zsd.students.spec import StudentSpec
+from zsd.students.spec import Layers, StudentSpec
 from zsd.teachers.nli import model_max_length
 
 
@@ -42,7 +44,7 @@ def build_student(
 
     Raises:
         StudentError: there is no such checkpoint, it lacks weights of its encoder, it is no encoder that can be cut
-            into layers, or it has too few.
+            into layers, or it has too few; it cannot read these class names.
     """
     names = list(names)
     head: dict[str, Any] = {
@@ -55,13 +57,15 @@ def build_student(
         torch.manual_seed(seed)
         if spec.checkpoint is not None:
             source = checkpoint_here(spec.checkpoint)
+            tokenizer = load_tokenizer(source)
             model = _from_checkpoint(source, head, names)
         elif teacher is not None:
             source = str(teacher)
-            model = _from_layers(source, spec.layers or "half", head)
+            tokenizer = load_tokenizer(source)
+            model = _from_layers(source, spec, head, tokenizer)
         else:
             raise StudentError("--student layers: needs the teacher's checkpoint to copy from, and none is given")
-        tokenizer = load_tokenizer(source)
+    put_prompt(tokenizer, model.config)
     if tokenizer.pad_token_id is None:
         raise StudentError(f"student {source!r}: its tokenizer has no padding token; name another checkpoint")
     tokenizer.model_max_length = model_max_length(tokenizer, model.config)
@@ -74,9 +78,14 @@ def choose_layers(total: int, wanted: int) -> list[int]:
 
 
 def _from_checkpoint(source: str, head: dict[str, Any], names: list[str]) -> Any:
-    own = from_pretrained(AutoConfig, source).id2label
+    config = from_pretrained(AutoConfig, source)
+    own = config.id2label
+    if is_joint(config) and [own.get(k) for k in range(len(own))] != names:
+        raise StudentError(
+            f"student {source!r} reads the class names {', '.join(own.values())}: other classes need another student"
+        )
     model, found = from_pretrained(
-        AutoModelForSequenceClassification,
+        classifier_for(config),
         source,
         ignore_mismatched_sizes=True,
         output_loading_info=True,
@@ -96,18 +105,24 @@ def _from_checkpoint(source: str, head: dict[str, Any], names: list[str]) -> Any
     return model
 
 
-def _from_layers(source: str, layers: int | Literal["half"], head: dict[str, Any]) -> Any:
+def _from_layers(source: str, spec: StudentSpec, head: dict[str, Any], tokenizer: Any) -> Any:
     teacher = from_pretrained(AutoModelForSequenceClassification, source, dtype=torch.float32)
     path, total = _layer_list(teacher, source)
-    wanted = (total + 1) // 2 if layers == "half" else layers
+    wanted = _layer_count(spec.layers or "half", total)
     if wanted > total:
         raise StudentError(f"--student layers:{wanted}: teacher {source!r} has only {total} layers")
     kept = choose_layers(total, wanted)
+    if spec.joint:
+        longest = model_max_length(tokenizer, teacher.config)
+        head = head | class_prompt(tokenizer, list(head["label2id"]), max_length=longest)
     config = _smaller_config(teacher.config, kept, total, head)
-    model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32)
-    output = _output_layer(teacher, source)
+    auto = classifier_for(config)
+    model = auto(config).float() if spec.joint else auto.from_config(config, dtype=torch.float32)
+    output, own = _output_layer(model, source), model.state_dict()
     fresh = {f"{output}.weight", f"{output}.bias"}
     state = {name: tensor for name, tensor in _renumbered(teacher.state_dict(), path, kept) if name not in fresh}
+    if spec.joint:  # what the teacher reads its one token with has no place there
+        state = {name: tensor for name, tensor in state.items() if name in own}
     missing, unexpected = model.load_state_dict(state, strict=False)
     if unexpected or not set(missing) <= fresh:
         raise StudentError(
@@ -116,6 +131,12 @@ def _from_layers(source: str, layers: int | Literal["half"], head: dict[str, Any
         )
     _reset_output_layer(model, source)
     return model
+
+
+def _layer_count(layers: Layers, total: int) -> int:
+    if layers == "all":
+        return total
+    return (total + 1) // 2 if layers == "half" else layers
 
 
 def _layer_list(model: Any, source: str) -> tuple[str, int]:
@@ -172,5 +193,7 @@ def _output_layer(model: Any, source: str) -> str:
 def _reset_output_layer(model: Any, source: str) -> None:
     layer = model.get_submodule(_output_layer(model, source))
     nn.init.normal_(layer.weight, std=getattr(model.config, "initializer_range", 0.02))
+    if is_joint(model.config):  # at first a class is known by its name alone
+        layer.weight.data[:] = layer.weight.data[0].clone()
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)

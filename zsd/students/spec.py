@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 from zsd.errors import StudentError
 
 DEFAULT_LAYERS_STUDENT = "layers:half"
 DEFAULT_CHECKPOINT_STUDENT = "distilbert/distilbert-base-uncased"
+
+
+Layers = int | Literal["half", "all"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,28 +21,31 @@ class StudentSpec:
 
     Args:
         kind: ``encoder``, ``static`` or ``linear``.
-        layers: of an encoder: how many of the teacher's layers, or ``half``: every second one.
+        layers: of an encoder: how many of the teacher's layers, ``half``: every second one, or ``all``.
+        joint: of an encoder with `layers`: it reads the class names before the text (`zsd.joint_encoder`).
         checkpoint: a local directory or a hub name: of an encoder without `layers` always; of a static student, where
             its token embeddings come from, the teacher where None.
     """
 
     kind: Literal["encoder", "static", "linear"] = "encoder"
-    layers: int | Literal["half"] | None = None
+    layers: Layers | None = None
+    joint: bool = False
     checkpoint: str | None = None
 
 
 def parse_student(spec: str) -> StudentSpec:
-    """Read ``layers:N``, ``layers:half``, ``static``, ``static:CHECKPOINT``, ``linear``, or a checkpoint name or path.
+    """Read ``layers:N``, ``joint:N`` (also ``half``, ``all``), ``static``, ``linear``, or a checkpoint name or path.
 
-    A directory that is called ``static`` or ``linear`` is ``./static`` here.
+    ``joint`` is ``joint:all``, ``static:CHECKPOINT`` starts from that checkpoint's token embeddings. A directory that
+    is called ``joint``, ``static`` or ``linear`` is ``./static`` here.
 
     Raises:
-        StudentError: nothing is given, or what follows ``layers:`` is neither ``half`` nor a number above 0.
+        StudentError: nothing is given, or what follows ``layers:`` or ``joint:`` is no number above 0, half or all.
     """
     spec = spec.strip()
     if not spec:
         raise StudentError(
-            "--student is empty: give layers:half, layers:N, static, linear, a checkpoint directory or a hub name"
+            "--student is empty: give layers:half, layers:N, joint, static, linear, a checkpoint directory or hub name"
         )
     kind, colon, rest = spec.partition(":")
     if spec == "linear":
@@ -48,10 +54,18 @@ def parse_student(spec: str) -> StudentSpec:
         if colon and not rest:
             raise StudentError("--student 'static:': name the checkpoint whose token embeddings it starts from")
         return StudentSpec(kind="static", checkpoint=rest or None)
-    if not (colon and kind == "layers"):
+    if spec == "joint":
+        return StudentSpec(layers="all", joint=True)
+    if not (colon and kind in ("layers", "joint")):
         return StudentSpec(checkpoint=spec)
-    if rest == "half":
-        return StudentSpec(layers="half")
-    if not re.fullmatch(r"[1-9][0-9]{0,3}", rest):
-        raise StudentError(f"--student {spec!r}: layers: is followed by half or by a number above 0, as in layers:3")
-    return StudentSpec(layers=int(rest))
+    return StudentSpec(layers=_layers(kind, rest), joint=kind == "joint")
+
+
+def _layers(kind: str, told: str) -> Layers:
+    if told in ("half", "all"):
+        return cast("Layers", told)
+    if not re.fullmatch(r"[1-9][0-9]{0,3}", told):
+        raise StudentError(
+            f"--student '{kind}:{told}': {kind}: is followed by half, all or a number above 0, as in {kind}:3"
+        )
+    return int(told)

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForSequenceClassification
 
 from zsd.checkpoint import Checkpoint
+from zsd.joint_encoder import classifier_for
 from zsd.pickled import pickled_only, refusal
 from zsd.quiet import quiet_transformers
 from zsd.teachers.nli import one_line
@@ -31,7 +31,7 @@ def load_weights(checkpoint: Checkpoint, *, dtype: torch.dtype, **options: Any) 
         raise checkpoint.error(f"{checkpoint} {refusal(pickled)}")
     try:
         with quiet_transformers():
-            model, found = AutoModelForSequenceClassification.from_pretrained(
+            model, found = classifier_for(checkpoint.config).from_pretrained(
                 checkpoint.path,
                 dtype=dtype,
                 output_loading_info=True,
