@@ -110,7 +110,8 @@ def _from_layers(source: str, spec: StudentSpec, head: dict[str, Any], tokenizer
     path, total = _layer_list(teacher, source)
     wanted = _layer_count(spec.layers or "half", total)
     if wanted > total:
-        raise StudentError(f"--student layers:{wanted}: teacher {source!r} has only {total} layers")
+        kind = "joint" if spec.joint else "layers"
+        raise StudentError(f"--student {kind}:{wanted}: teacher {source!r} has only {total} layers")
     kept = choose_layers(total, wanted)
     if spec.joint:
         longest = model_max_length(tokenizer, teacher.config)

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
+
+from tests.families import FAMILIES, tiny_checkpoint, tiny_teacher, tiny_tokenizer
+from zsd.assets import bundled_teacher_path
+from zsd.engines.registry import combinations
+from zsd.errors import StudentError
+from zsd.inference import encode, token_logits
+from zsd.joint_encoder import class_prompt, is_joint, put_prompt
+from zsd.quiet import quiet_transformers
+from zsd.students import load_student
+from zsd.students.checkpoint import class_names, load_checkpoint, save_student
+from zsd.students.layers import build_student
+from zsd.students.spec import parse_student
+
+# Legend: N texts, K classes.
+
+NAMES = ["the world", "sports", "business", "science/tech"]
+TEXTS = ["Shares fell after the central bank raised its rate.", "a goal in stoppage time " * 40, "naïve café"]
+
+
+def built(spec: str, teacher: Path | str | None, names: list[str] = NAMES, **given: Any) -> tuple[Any, Any]:
+    return build_student(parse_student(spec), teacher=teacher, names=names, multi_label=False, **{"seed": 0, **given})
+
+
+def token_ids(tokenizer: Any, text: str, **options: Any) -> list[int]:
+    ids: list[int] = tokenizer(text, **options)["input_ids"]
+    return ids
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained joint student of two layers of the bundled teacher, whose classes differ."""
+    directory = tmp_path_factory.mktemp("joint") / "student"
+    model, tokenizer = built("joint:2", bundled_teacher_path())
+    torch.manual_seed(1)
+    torch.nn.init.normal_(model.classifier.weight)
+    save_student(model, tokenizer, directory)
+    return directory
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_keeps_the_teachers_encoder_and_comes_back_from_disk(family: str, tmp_path: Path) -> None:
+    teacher = tiny_teacher(tmp_path / "teacher", family)
+    with quiet_transformers():
+        own = AutoModelForSequenceClassification.from_pretrained(teacher).state_dict()
+    model, tokenizer = built("joint", teacher, ["sports", "business"])
+    fresh = [n for n, t in model.state_dict().items() if n not in own or not torch.equal(t, own[n])]
+    assert {name.rsplit(".", 1)[0] for name in fresh} == {"classifier"}
+    assert torch.equal(model.classifier.weight[0], model.classifier.weight[1]), "a class is known by its name alone"
+    torch.nn.init.normal_(model.classifier.weight)
+    ids = encode(tokenizer, TEXTS, max_length=tokenizer.model_max_length)
+    expected_NK = token_logits(model, tokenizer, ids)
+    assert expected_NK.shape == (3, 2)
+    save_student(model, tokenizer, tmp_path / "student")
+    again, its_tokenizer = load_checkpoint(tmp_path / "student")
+    assert encode(its_tokenizer, TEXTS, max_length=tokenizer.model_max_length) == ids
+    np.testing.assert_allclose(token_logits(again, its_tokenizer, ids), expected_NK, atol=1e-5)
+    assert class_names(again.config) == (["sports", "business"], False)
+
+
+def test_a_logit_is_the_plain_token_classifiers_own_at_the_tokens_of_the_name(student: Path) -> None:
+    with quiet_transformers():
+        plain = AutoModelForTokenClassification.from_pretrained(student).eval()
+    model, tokenizer = load_checkpoint(student)
+    inputs = tokenizer(TEXTS[0], return_tensors="pt", return_token_type_ids=False)
+    tokens = tokenizer.convert_ids_to_tokens(inputs["input_ids"][0])
+    spots = {"the world": [1, 2], "sports": [4], "business": [6], "science/tech": [8, 9, 10]}
+    assert tokens[0] == "[CLS]" and tokens[11] == tokens[-1] == "[SEP]" and tokens[12] == "shares"
+    for name, own in spots.items():
+        assert "".join(tokens[t] for t in own) == name.replace(" ", "")
+    every_LK = plain(**inputs).logits[0]
+    expected_K = torch.stack([every_LK[own, k].mean() for k, own in enumerate(spots.values())])
+    torch.testing.assert_close(model(**inputs).logits[0], expected_K)
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "deberta-v2", "modernbert"])
+def test_names_that_hold_each_other_keep_apart(family: str) -> None:
+    tokenizer, names = tiny_tokenizer(family), ["a", "a bank", "bank, central", "the central bank"]
+    made = class_prompt(tokenizer, names, max_length=512)
+    text = tokenizer.decode(made["class_prompt"])
+    assert text.replace(" ", "") == ", ".join(names).replace(" ", "")
+    told = [tokenizer.decode([made["class_prompt"][t - 1] for t in own]).strip() for own in made["class_places"]]
+    assert [one.replace(" ", "") for one in told] == [name.replace(" ", "") for name in names]
+
+
+def test_the_prompt_is_never_cut_and_the_text_is(student: Path) -> None:
+    tokenizer = load_checkpoint(student)[1]
+    bare = AutoTokenizer.from_pretrained(bundled_teacher_path())
+    prompt = [tokenizer.cls_token_id, *token_ids(bare, ", ".join(NAMES), add_special_tokens=False)]
+    for limit in (20, 64):
+        ids = encode(tokenizer, TEXTS, max_length=limit)
+        assert all(row[: len(prompt)] == prompt and row[-1] == tokenizer.sep_token_id for row in ids)
+        assert [len(row) for row in ids] == [min(limit, len(row)) for row in encode(tokenizer, TEXTS, max_length=512)]
+
+
+@pytest.mark.parametrize(("engine", "precision"), [one for one in combinations("cpu") if one[1] == "fp32"])
+def test_every_engine_gives_the_same_logits(student: Path, engine: str, precision: str) -> None:
+    model, tokenizer = load_checkpoint(student)
+    expected_NK = token_logits(model, tokenizer, encode(tokenizer, TEXTS, max_length=512))
+    assert np.ptp(expected_NK) > 1
+    served = load_student(student, engine=engine, precision=precision, threads=1)
+    np.testing.assert_allclose(served.answer(TEXTS).logits, expected_NK, atol=2e-3)
+    served.close()
+
+
+def test_training_goes_on_from_one_of_the_same_classes_only(student: Path) -> None:
+    again, tokenizer = built(str(student), None)
+    assert is_joint(again.config)
+    assert torch.equal(again.classifier.weight, load_checkpoint(student)[0].classifier.weight)
+    assert tokenizer("x")["input_ids"] == load_checkpoint(student)[1]("x")["input_ids"]
+    with pytest.raises(StudentError, match="reads the class names the world, sports, business, science/tech: other"):
+        built(str(student), None, NAMES[::-1])
+
+
+def test_names_that_cannot_be_read_are_refused() -> None:
+    def refusal(names: list[str], tokenizer: Any) -> str:
+        with pytest.raises(StudentError) as caught:
+            class_prompt(tokenizer, names, max_length=64)
+        return str(caught.value)
+
+    bert = AutoTokenizer.from_pretrained(bundled_teacher_path())
+    assert "the 40 class names take 79 of the 64 tokens" in refusal(["sports"] * 40, bert)
+    assert "knows no part of the class name '\U0001f980'" in refusal(["sports", "\U0001f980"], bert)
+    left = AutoTokenizer.from_pretrained(bundled_teacher_path(), padding_side="left")
+    assert "pads on the right" in refusal(["sports"], left)
+
+
+def test_a_tokenizer_without_classes_is_left_alone(tmp_path: Path) -> None:
+    model, tokenizer = load_checkpoint(tiny_checkpoint(tmp_path, "bert"))
+    before = tokenizer("a text")["input_ids"]
+    assert not is_joint(model.config)
+    assert put_prompt(tokenizer, model.config)("a text")["input_ids"] == before
+
+
+def test_more_layers_than_the_teacher_has_are_refused() -> None:
+    with pytest.raises(StudentError, match=r"joint:7: teacher .* has only 6 layers"):
+        built("joint:7", bundled_teacher_path())
