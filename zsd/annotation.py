@@ -26,7 +26,7 @@ import numpy as np
 from scipy.stats import norm
 
 from zsd.confidence import BoolArray, FloatArray, confidence, differs
-from zsd.deferral import missed, most_differing
+from zsd.deferral import missed, most_differing, needed_of_others
 from zsd.errors import ConfigError
 
 PILOT_SHARE = 1 / 3
@@ -52,19 +52,27 @@ class Plan:
         proof: share of the rows that are proof rows.
         heldout: share of the rows that are proof or pilot rows.
         first: rows that the first student is trained on.
-        risk: share of the proof rows that may differ.
+        min_agreement: see `zsd.deferral`.
+        alpha: see `zsd.deferral`.
     """
 
     corpus_rows: int
     proof: float
     heldout: float
     first: int
-    risk: float
+    min_agreement: float
+    alpha: float
 
     @property
     def heldout_rows(self) -> int:
         """Proof and pilot rows, about."""
         return round(self.heldout * self.corpus_rows)
+
+    def risk(self, rows: int) -> float:
+        """Share of the proof rows that may differ where the teacher has answered so many rows of the corpus."""
+        proof = round(self.proof * self.corpus_rows)
+        needed = needed_of_others(self.min_agreement, rows / self.corpus_rows)
+        return most_differing(proof, needed, self.alpha) / proof
 
     def trained_share(self, rows: int) -> float:
         """Share of the rows that are not held out that so many trained rows are."""
@@ -112,8 +120,7 @@ def make_plan(
         ConfigError: the corpus is too small, or so many judging rows can prove nothing.
     """
     proof = judging_rows or proof_rows(corpus_rows, min_agreement=min_agreement, alpha=alpha)
-    most = most_differing(proof, min_agreement, alpha)
-    if most < 0:
+    if most_differing(proof, min_agreement, alpha) < 0:
         least = math.ceil(math.log(alpha) / math.log(min_agreement))
         raise ConfigError(
             f"--judging-rows {proof} cannot show an agreement of {min_agreement} if all agree: give {least} or more"
@@ -130,7 +137,8 @@ def make_plan(
         proof=proof / corpus_rows,
         heldout=heldout / corpus_rows,
         first=min(first, corpus_rows - heldout),
-        risk=most / proof,
+        min_agreement=min_agreement,
+        alpha=alpha,
     )
 
 

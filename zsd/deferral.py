@@ -13,6 +13,9 @@ teacher, on rows that are drawn as the held-out rows were.
 Where the teacher is asked about the student's m best classes only (a shortlist), a deferred row differs if the
 teacher's answer is none of them. The student's own answer is, so the risk still only falls as the threshold rises.
 
+Rows that the teacher has answered already, all classes of them, do not differ: of the others, which the held-out rows
+stand for, so many more may.
+
 What a row's answer is, and how sure, says `zsd.confidence`: a multi-label row agrees where all K of its answers do.
 
 Legend: N held-out rows, K labels.
@@ -46,6 +49,7 @@ class Deferral:
         heldout_deferred: share of them that is deferred.
         student_agreement: share of them on which the student alone answers as the teacher.
         shortlist: the teacher is asked about so many best classes of the student; None: about all.
+        known: share of all rows that the teacher has answered before.
     """
 
     threshold: float
@@ -57,6 +61,7 @@ class Deferral:
     heldout_deferred: float
     student_agreement: float
     shortlist: int | None = None
+    known: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """For manifests and JSON; `from_dict` reads it back."""
@@ -107,6 +112,11 @@ def most_differing(rows: int, min_agreement: float, alpha: float) -> int:
     return quantile if binom.cdf(quantile, rows, 1 - min_agreement) <= alpha else quantile - 1
 
 
+def needed_of_others(min_agreement: float, known: float) -> float:
+    """The agreement that is needed on the other rows where the teacher has answered this share of all rows itself."""
+    return max(0.0, (min_agreement - known) / (1 - known)) if known < 1 else 0.0
+
+
 def fit_deferral(
     student_NK: FloatArray,
     teacher_NK: FloatArray,
@@ -115,6 +125,7 @@ def fit_deferral(
     min_agreement: float,
     alpha: float,
     shortlist: int | None = None,
+    known: float = 0.0,
 ) -> Deferral:
     """The lowest threshold at which the combined answer is still shown to agree with the teacher often enough.
 
@@ -127,10 +138,12 @@ def fit_deferral(
         min_agreement: in [0, 1].
         alpha: in (0, 1).
         shortlist: see `Deferral`; it must not have been chosen on these rows.
+        known: see `Deferral`.
     """
     sure_N = confidence(student_NK, multi_label=multi_label)
     wrong_N = differs(student_NK, teacher_NK, multi_label=multi_label)
-    rows, most = len(sure_N), most_differing(len(sure_N), min_agreement, alpha)
+    rows = len(sure_N)
+    most = most_differing(rows, needed_of_others(min_agreement, known), alpha)
     missed_N = missed(student_NK, teacher_NK, shortlist)
     if shortlist is not None and missed_N.sum() > most:
         shortlist, missed_N = None, np.zeros(rows, dtype=np.bool_)
@@ -145,10 +158,11 @@ def fit_deferral(
         threshold=0.0 if answered == rows > 0 else float(sure_N[order_N[answered - 1]]) if answered else NEVER,
         min_agreement=min_agreement,
         alpha=alpha,
-        agreement_bound=1.0 if sure else agreement_bound(rows, differing, alpha),
+        agreement_bound=1.0 if sure else known + (1 - known) * agreement_bound(rows, differing, alpha),
         heldout_rows=rows,
         heldout_agreement=1 - differing / max(1, rows),
         heldout_deferred=1 - answered / max(1, rows),
         student_agreement=1 - float(wrong_N.mean()) if rows else 0.0,
         shortlist=shortlist,
+        known=known,
     )

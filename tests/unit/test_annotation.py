@@ -47,8 +47,11 @@ def test_a_plan_fits_into_the_corpus_and_can_prove_something(corpus_rows: int) -
     made = plan(corpus_rows)
     assert made.heldout_rows + made.first <= corpus_rows
     assert 0 < made.proof < made.heldout < 0.5
-    assert 0 < made.risk < 0.03
-    assert most_differing(round(made.proof * corpus_rows), 0.97, 0.1) == round(made.risk * made.proof * corpus_rows)
+    risks = [made.risk(rows) for rows in (0, made.heldout_rows, corpus_rows // 2, corpus_rows)]
+    assert 0 < risks[0] < 0.03
+    assert risks == sorted(risks)
+    assert risks[-1] > 0.99
+    assert most_differing(round(made.proof * corpus_rows), 0.97, 0.1) == round(risks[0] * made.proof * corpus_rows)
 
 
 def test_a_larger_corpus_is_proven_on_more_rows_of_it_but_a_smaller_part() -> None:
@@ -63,7 +66,7 @@ def test_what_cannot_save_or_prove_anything_is_refused() -> None:
         plan(500)
     with pytest.raises(ConfigError, match="give 76 or more"):
         plan(50_000, judging_rows=75)
-    assert plan(50_000, judging_rows=76).risk == 0.0
+    assert plan(50_000, judging_rows=76).risk(0) == 0.0
 
 
 @given(

@@ -85,7 +85,8 @@ def annotate(config: AnnotateConfig, arguments: dict[str, Any]) -> dict[str, Any
     while (trained := next_trained(samples, plan, config.growth)) is not None:
         samples.append(_sample(config, arguments, plan, ingest, len(samples), trained))
     last = _folder(config, len(samples) - 1)
-    manifest = predict(_predict_config(config, last, samples[-1].shortlist), proof=plan.proof)
+    known = samples[-1].rows / plan.corpus_rows
+    manifest = predict(_predict_config(config, last, samples[-1].shortlist), proof=plan.proof, known=known)
     summary = _summary(config, manifest, samples, hypotheses=len(labels.hypotheses))
     if manifest.get("annotation") != summary:
         manifest |= {"annotation": summary}
@@ -113,7 +114,8 @@ def _sample(
     directory = student_directory(folder)
     student = load_student(directory, engine=config.student_engine, precision=config.student_precision)
     pilot = heldout_rows(Store(folder), read_card(directory), above=plan.proof)
-    promised = outlook(student.predict(pilot.texts), pilot.probs, multi_label=student.multi_label, risk=plan.risk)
+    risk = plan.risk(manifest["rows"])
+    promised = outlook(student.predict(pilot.texts), pilot.probs, multi_label=student.multi_label, risk=risk)
     sample = Sample(rows=manifest["rows"], trained=trained, **asdict(promised))
     write_json(record, asdict(sample))
     say(

@@ -42,13 +42,14 @@ ENGINE_AGREEMENT = 0.99
 """Top-1 agreement with fp32 torch from which ``--teacher-engine auto`` admits an engine."""
 
 
-def predict(config: PredictConfig, *, proof: float | None = None) -> dict[str, Any]:
+def predict(config: PredictConfig, *, proof: float | None = None, known: float = 0.0) -> dict[str, Any]:
     """Predict a corpus, or go on where an earlier run of the same job stopped; returns the manifest.
 
     Args:
         config: what to predict, with which student.
         proof: the threshold is fitted on the rows that a held-out fraction as small as this takes; None: on all
             held-out rows of the store, up to `HELDOUT_ROWS`.
+        known: share of the corpus that the store holds all answers of.
 
     Raises:
         InputError: the student, the corpus or the output directory are not what they should be.
@@ -63,7 +64,7 @@ def predict(config: PredictConfig, *, proof: float | None = None) -> dict[str, A
         "precision": config.precision,
         "model_fingerprint": checkpoint_fingerprint(directory),
     }
-    deferring = _Deferring.of(config, proof) if config.defer_to else None
+    deferring = _Deferring.of(config, proof, known) if config.defer_to else None
     task = PredictTask(
         output=resolve(config.output).uri,
         model=uri,
@@ -95,9 +96,10 @@ class _Deferring:
     store: Store
     recipe: Recipe
     proof: float
+    known: float
 
     @classmethod
-    def of(cls, config: PredictConfig, proof: float | None) -> _Deferring:
+    def of(cls, config: PredictConfig, proof: float | None, known: float) -> _Deferring:
         """Read the student's card and find the store.
 
         Raises:
@@ -116,7 +118,7 @@ class _Deferring:
             )
         check_same_teacher(store, card)
         proof = proof or min(1.0, HELDOUT_ROWS / max(1, store.manifest["rows"]))
-        return cls(config=config, card=card, store=store, recipe=card_recipe(card), proof=proof)
+        return cls(config=config, card=card, store=store, recipe=card_recipe(card), proof=proof, known=known)
 
     def identity(self) -> dict[str, Any]:
         """What makes two jobs with deferral the same."""
@@ -126,6 +128,7 @@ class _Deferring:
             "min_agreement": self.config.min_agreement,
             "alpha": self.config.alpha,
             "proof": self.proof,
+            "known": self.known,
             "shortlist": self.config.shortlist,
             "soft_labels": checksum(shards.encode()),
             "recipe": self.recipe.to_dict(),
@@ -167,6 +170,7 @@ class _Deferring:
             min_agreement=self.config.min_agreement,
             alpha=self.config.alpha,
             shortlist=self.config.shortlist,
+            known=self.known,
         )
         write_json(file, {"asked": asked, "deferral": deferral.to_dict()})
         say(f"predict: {deferral_line(deferral)}")
