@@ -16,8 +16,8 @@ class TrainingChoices(Options):
     """What a student is, what it learns from, and how."""
 
     student: str | None = option(
-        "layers:half or layers:N of the teacher, static, linear, or a checkpoint directory, URI or hub name; an "
-        "earlier student's: it is trained on "
+        "layers:half or layers:N of the teacher, joint or joint:N (the same, but it reads the class names before the "
+        "text), static, linear, or a checkpoint directory, URI or hub name; an earlier student's: it is trained on "
         "(default: layers:half with a bundled teacher, else distilbert/distilbert-base-uncased)",
         None,
         metavar="NAME_OR_PATH",

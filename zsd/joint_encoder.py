@@ -74,7 +74,9 @@ class _AtClassNames:
             input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=output_hidden_states
         )
         shares_PK = torch.tensor(_shares(self.config.class_places)).to(every.logits)
-        logits_BK = (every.logits[:, : len(shares_PK)] * shares_PK).sum(1)
+        read_BPK = every.logits[:, : len(shares_PK)]
+        # Nothing shorter than the prompt is a text, but FLOP are counted, and engines tried, on such sequences.
+        logits_BK = (read_BPK * shares_PK[: read_BPK.shape[1]]).sum(1)
         return SequenceClassifierOutput(logits=logits_BK, hidden_states=every.hidden_states)
 
 

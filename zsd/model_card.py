@@ -22,6 +22,7 @@ _LOCAL_PATH = re.compile(r"^(?:[/~]|[A-Za-z]:\\|file://)")
 
 FORMATS = {
     "encoder": ("transformers", "a transformers sequence classifier"),
+    "joint": ("zsd", "a transformers token classifier that reads the class names before the text"),
     "static": ("model2vec", "the mean of token embeddings and a small perceptron"),
     "linear": ("scikit-learn", "TF-IDF of words and word pairs and logistic regression"),
 }
@@ -51,7 +52,7 @@ def model_card(
 
     Args:
         title: name of the model.
-        kind: ``encoder``, ``static`` or ``linear``.
+        kind: one of `FORMATS`.
         card: what ``zsd.json`` of the student holds.
         manifest: of the soft labels it was trained on, where it is still there.
         quality: ``quality`` of the benchmark.json that was made of this student, where there is one.

@@ -18,6 +18,7 @@ import pyarrow.fs as pafs
 from zsd import storage
 from zsd.console import say
 from zsd.errors import ConfigError, OutputError, StudentError
+from zsd.joint_encoder import PLACES
 from zsd.model_card import model_card, portable
 from zsd.push_config import HUB, PushConfig
 from zsd.shards import MANIFEST, read_json
@@ -103,7 +104,8 @@ def _gather(source: storage.Location, names: list[str], scratch: Path) -> None:
 
 def _card(config: PushConfig, source: storage.Location) -> str:
     card = read_json(source.join(CARD).uri)
-    kind = KINDS.get(str(read_json(source.join(CONFIG).uri).get("model_type")), "encoder")
+    made = read_json(source.join(CONFIG).uri)
+    kind = "joint" if PLACES in made else KINDS.get(str(made.get("model_type")), "encoder")
     target = config.to.removeprefix(HUB).partition("?")[0].rstrip("/")
     return model_card(
         config.title or target.rpartition("/")[2],

@@ -10,6 +10,8 @@ from transformers import AutoModelForSequenceClassification, AutoModelForTokenCl
 
 from tests.families import FAMILIES, tiny_checkpoint, tiny_teacher, tiny_tokenizer
 from zsd.assets import bundled_teacher_path
+from zsd.benchmark.flops import sequence_cost
+from zsd.benchmark.peak import student_cost
 from zsd.engines.registry import combinations
 from zsd.errors import StudentError
 from zsd.inference import encode, token_logits
@@ -101,8 +103,30 @@ def test_the_prompt_is_never_cut_and_the_text_is(student: Path) -> None:
         assert [len(row) for row in ids] == [min(limit, len(row)) for row in encode(tokenizer, TEXTS, max_length=512)]
 
 
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One of a prompt that is longer than the shortest batch an engine compiles."""
+    directory = tmp_path_factory.mktemp("joint") / "many"
+    model, tokenizer = built("joint:1", bundled_teacher_path(), [f"topic number {n}" for n in range(20)])
+    torch.manual_seed(1)
+    torch.nn.init.normal_(model.classifier.weight)
+    save_student(model, tokenizer, directory)
+    return directory
+
+
+def test_its_arithmetic_is_counted(many: Path) -> None:
+    model, _ = load_checkpoint(many)
+    exported, by_torch = student_cost(str(many)), sequence_cost(model)
+    lengths = np.array([30, 100])
+    np.testing.assert_allclose(exported.of(lengths), by_torch.of(lengths), rtol=1e-6)
+
+
+@pytest.mark.parametrize("which", ["student", "many"])
 @pytest.mark.parametrize(("engine", "precision"), [one for one in combinations("cpu") if one[1] == "fp32"])
-def test_every_engine_gives_the_same_logits(student: Path, engine: str, precision: str) -> None:
+def test_every_engine_gives_the_same_logits(
+    request: pytest.FixtureRequest, which: str, engine: str, precision: str
+) -> None:
+    student: Path = request.getfixturevalue(which)
     model, tokenizer = load_checkpoint(student)
     expected_NK = token_logits(model, tokenizer, encode(tokenizer, TEXTS, max_length=512))
     assert np.ptp(expected_NK) > 1

@@ -11,7 +11,7 @@ import yaml
 from tests.families import tiny_checkpoint
 from tests.s3_server import Server
 from zsd import storage
-from zsd.assets import BUNDLED_TEACHER
+from zsd.assets import BUNDLED_TEACHER, bundled_teacher_path
 from zsd.benchmark_config import BenchmarkConfig
 from zsd.cli import main
 from zsd.distributed.benchmark import _identity
@@ -22,6 +22,9 @@ from zsd.push import push
 from zsd.push_config import PushConfig
 from zsd.shards import write_json
 from zsd.students import load_student
+from zsd.students.checkpoint import save_student
+from zsd.students.layers import build_student
+from zsd.students.spec import parse_student
 
 NAMES = ["/r/billing", "delivery | <b>late</b>", "[returns](http://evil)"]
 CARD: dict[str, Any] = {
@@ -88,6 +91,20 @@ def test_a_pushed_student_is_whole_and_says_what_it_is(output: Path, tmp_path: P
         assert told.replace("{", "\\{").replace("}", "\\}") in card or told in card, told
     assert "not accuracy" in card
     assert "Soft labels: method batch, temperature 1.0\n" in card
+
+
+def test_the_card_of_a_student_that_reads_the_class_names_says_how_to_load_it(tmp_path: Path) -> None:
+    student, target = tmp_path / "student", tmp_path / "target"
+    model, tokenizer = build_student(
+        parse_student("joint:1"), teacher=bundled_teacher_path(), names=NAMES, multi_label=False, seed=0
+    )
+    save_student(model, tokenizer, student)
+    (student / "zsd.json").write_text(json.dumps(CARD))
+    push(PushConfig(model=str(student), to=str(target)))
+    card = (target / "README.md").read_text()
+    assert "reads the class names before the text" in card
+    assert "load_student(DIR).predict" in card and "pipeline(" not in card
+    assert (load_student(target).predict(["a parcel"]) == load_student(student).predict(["a parcel"])).all()
 
 
 def test_nothing_of_the_machine_is_pushed(output: Path, tmp_path: Path) -> None:
