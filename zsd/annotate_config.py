@@ -15,6 +15,11 @@ from zsd.options import option
 class AnnotateConfig(LabelConfig, TrainingChoices):
     """`zsd annotate`: the teacher's labels for a whole corpus from a sample of its pairs, a student and deferral."""
 
+    student: str | None = option(
+        "see zsd distill (default: joint with a bundled teacher, if the class names fit into it, else as there)",
+        None,
+        metavar="NAME_OR_PATH",
+    )
     min_agreement: float = option("least share of the rows whose answer is to be the teacher's", 0.97)
     alpha: float = option("probability that this promise is broken, over the choice of the judging rows", 0.1)
     judging_rows: int | None = option(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import pytest
 from tests import here
 from tests.unit.test_predict_job import NAMES, WORDS, without_ray
 from zsd.annotate_config import AnnotateConfig
+from zsd.assets import BUNDLED_TEACHER
 from zsd.config import DistillConfig, LabelConfig
 from zsd.distributed import annotate as annotate_module
-from zsd.distributed.annotate import annotate
+from zsd.distributed.annotate import annotate, default_student
 from zsd.distributed.label import label
 from zsd.errors import ConfigError, InputError, OutputError
 from zsd.heldout import card_recipe, read_card
@@ -97,6 +99,30 @@ def test_every_row_is_answered_once_and_the_pairs_add_up(annotated: tuple[Path, 
     assert paid["teacher_pairs"] == paid["sample_pairs"] + paid["deferred_pairs"]
     assert paid["full_pass_pairs"] == labels * ROWS == paid["teacher_pairs"] + paid["pairs_saved"]
     assert manifest["answered_by"]["teacher"] == last["rows"] + manifest["teacher_rows"]
+    assert manifest["deferral"]["known"] == last["rows"] / ROWS
+
+
+@pytest.mark.parametrize(
+    ("teacher", "names", "student", "told"),
+    [
+        (BUNDLED_TEACHER, NAMES, "joint", ""),
+        (BUNDLED_TEACHER, tuple(f"a class of texts, number {n}" for n in range(60)), None, "60 class names take "),
+        (None, NAMES, None, ""),
+    ],
+)
+def test_the_default_student_reads_the_class_names_where_it_can(
+    asked: Callable[..., AnnotateConfig],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    teacher: str | None,
+    names: tuple[str, ...],
+    student: str | None,
+    told: str,
+) -> None:
+    mine = asked(tmp_path, label=names, student=None)
+    mine = replace(mine, teacher=teacher or mine.teacher)
+    assert default_student(mine, mine.label_set()) == student
+    assert told in capsys.readouterr().err
 
 
 def test_the_threshold_is_fitted_on_rows_that_neither_trained_nor_decided_anything(

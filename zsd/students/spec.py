@@ -9,6 +9,7 @@ from typing import Literal, cast
 from zsd.errors import StudentError
 
 DEFAULT_LAYERS_STUDENT = "layers:half"
+JOINT_STUDENT = "joint"
 DEFAULT_CHECKPOINT_STUDENT = "distilbert/distilbert-base-uncased"
 
 
@@ -54,7 +55,7 @@ def parse_student(spec: str) -> StudentSpec:
         if colon and not rest:
             raise StudentError("--student 'static:': name the checkpoint whose token embeddings it starts from")
         return StudentSpec(kind="static", checkpoint=rest or None)
-    if spec == "joint":
+    if spec == JOINT_STUDENT:
         return StudentSpec(layers="all", joint=True)
     if not (colon and kind in ("layers", "joint")):
         return StudentSpec(checkpoint=spec)
