@@ -64,6 +64,7 @@ def config(corpus: Path, output: Path, teacher: str, **changes: Any) -> Annotate
         "judging_rows": 100,
         "first_rows": 60,
         "min_agreement": 0.75,
+        "alpha": 0.001,  # the teacher is another one in every run, and a promise may be broken so often
         "unit_rows": 128,
     }
     return AnnotateConfig(**(asked | changes))
