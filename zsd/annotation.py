@@ -26,7 +26,7 @@ import numpy as np
 from scipy.stats import norm
 
 from zsd.confidence import BoolArray, FloatArray, confidence, differs
-from zsd.deferral import missed, most_differing, needed_of_others
+from zsd.deferral import Corpus, missed, most_differing
 from zsd.errors import ConfigError
 
 PILOT_SHARE = 1 / 3
@@ -71,8 +71,8 @@ class Plan:
     def risk(self, rows: int) -> float:
         """Share of the proof rows that may differ where the teacher has answered so many rows of the corpus."""
         proof = round(self.proof * self.corpus_rows)
-        needed = needed_of_others(self.min_agreement, rows / self.corpus_rows)
-        return most_differing(proof, needed, self.alpha) / proof
+        corpus = Corpus(rows=self.corpus_rows, known=rows)
+        return most_differing(proof, self.min_agreement, self.alpha, corpus) / proof
 
     def trained_share(self, rows: int) -> float:
         """Share of the rows that are not held out that so many trained rows are."""
@@ -181,7 +181,7 @@ def outlook(student_NK: FloatArray, teacher_NK: FloatArray, *, multi_label: bool
         student_NK: its probabilities of rows that it was not trained on.
         teacher_NK: the teacher's.
         multi_label: what the rows' answers are; there is no shortlist then.
-        risk: share of all rows that may differ.
+        risk: share of these rows that may differ.
     """
     wrong_N = differs(student_NK, teacher_NK, multi_label=multi_label)
     order_N = np.argsort(-confidence(student_NK, multi_label=multi_label), kind="stable")
@@ -189,7 +189,7 @@ def outlook(student_NK: FloatArray, teacher_NK: FloatArray, *, multi_label: bool
     found: list[Outlook] = []
     for size in (None, *(() if multi_label else range(2, labels))):
         missed_N = missed(student_NK, teacher_NK, size)
-        if missed_N.sum() > risk * rows:
+        if size is not None and missed_N.sum() > risk * rows:
             continue
         differing_N = missed_N.sum() + np.cumsum(wrong_N[order_N].astype(np.int64) - missed_N[order_N])
         answered = np.flatnonzero(differing_N <= risk * rows)

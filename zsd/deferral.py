@@ -13,8 +13,9 @@ teacher, on rows that are drawn as the held-out rows were.
 Where the teacher is asked about the student's m best classes only (a shortlist), a deferred row differs if the
 teacher's answer is none of them. The student's own answer is, so the risk still only falls as the threshold rises.
 
-Rows that the teacher has answered already, all classes of them, do not differ: of the others, which the held-out rows
-stand for, so many more may.
+Of a corpus whose rows are counted more can be promised: rows that the teacher has answered already, the held-out ones
+among them, do not differ, and of the others, from which the held-out rows were drawn without replacement, so many more
+may. The test is hypergeometric then, and the promise is about the rows of that corpus.
 
 What a row's answer is, and how sure, says `zsd.confidence`: a multi-label row agrees where all K of its answers do.
 
@@ -23,11 +24,13 @@ Legend: N held-out rows, K labels.
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left, bisect_right
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import beta, binom
+from scipy.stats import beta, binom, hypergeom
 
 from zsd.confidence import BoolArray, FloatArray, confidence, differs
 
@@ -49,7 +52,8 @@ class Deferral:
         heldout_deferred: share of them that is deferred.
         student_agreement: share of them on which the student alone answers as the teacher.
         shortlist: the teacher is asked about so many best classes of the student; None: about all.
-        known: share of all rows that the teacher has answered before.
+        corpus_rows: rows of the corpus that the promise is about; None: it is about any rows drawn alike.
+        known_rows: of these, rows that the teacher has answered before.
     """
 
     threshold: float
@@ -61,7 +65,8 @@ class Deferral:
     heldout_deferred: float
     student_agreement: float
     shortlist: int | None = None
-    known: float = 0.0
+    corpus_rows: int | None = None
+    known_rows: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """For manifests and JSON; `from_dict` reads it back."""
@@ -96,25 +101,48 @@ def missed(student_NK: FloatArray, teacher_NK: FloatArray, size: int | None) -> 
     return ~listed_N
 
 
-def agreement_bound(rows: int, differing: int, alpha: float) -> float:
-    """The Clopper-Pearson lower bound of a share, of which ``differing`` of ``rows`` independent rows are no part.
+@dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """The rows that a promise is about.
 
-    It is below the true share with probability at least 1 - alpha.
+    Attributes:
+        rows: all of them.
+        known: those that the teacher has answered, the held-out rows among them.
     """
+
+    rows: int
+    known: int
+
+    def fewer(self, differing: int, all_differing: int, rows: int) -> float:
+        """How likely it is that so few of ``rows`` held-out rows differ, where of these and the unknown ones together
+        so many do."""
+        drawn_from = rows + self.rows - self.known
+        return float(hypergeom.cdf(differing, drawn_from, all_differing, rows)) if all_differing <= drawn_from else 0.0
+
+
+def agreement_bound(rows: int, differing: int, alpha: float, corpus: Corpus | None = None) -> float:
+    """The lower bound of a share, of which ``differing`` of ``rows`` rows are no part.
+
+    It is below the true share with probability at least 1 - alpha: of a corpus, or by Clopper and Pearson of all rows
+    that are drawn as these were.
+    """
+    if corpus is not None:
+        unknown = range(corpus.rows - corpus.known + 1)
+        beyond = bisect_left(unknown, -alpha, key=lambda more: -corpus.fewer(differing, differing + more, rows))
+        return 1 - (beyond - 1) / corpus.rows
     if differing >= rows:
         return 0.0
     return float(beta.ppf(alpha, rows - differing, differing + 1))
 
 
-def most_differing(rows: int, min_agreement: float, alpha: float) -> int:
+def most_differing(rows: int, min_agreement: float, alpha: float, corpus: Corpus | None = None) -> int:
     """The largest number of differing rows at which `agreement_bound` is still ``min_agreement``; -1 where none is."""
+    if corpus is not None:
+        allowed = math.floor((1 - min_agreement) * corpus.rows * (1 + 1e-12))
+        numbers = range(rows + 1)
+        return bisect_right(numbers, alpha, key=lambda most: corpus.fewer(most, allowed + most + 1, rows)) - 1
     quantile = int(binom.ppf(alpha, rows, 1 - min_agreement))  # the smallest number of at least that probability
     return quantile if binom.cdf(quantile, rows, 1 - min_agreement) <= alpha else quantile - 1
-
-
-def needed_of_others(min_agreement: float, known: float) -> float:
-    """The agreement that is needed on the other rows where the teacher has answered this share of all rows itself."""
-    return max(0.0, (min_agreement - known) / (1 - known)) if known < 1 else 0.0
 
 
 def fit_deferral(
@@ -125,7 +153,7 @@ def fit_deferral(
     min_agreement: float,
     alpha: float,
     shortlist: int | None = None,
-    known: float = 0.0,
+    corpus: Corpus | None = None,
 ) -> Deferral:
     """The lowest threshold at which the combined answer is still shown to agree with the teacher often enough.
 
@@ -138,12 +166,12 @@ def fit_deferral(
         min_agreement: in [0, 1].
         alpha: in (0, 1).
         shortlist: see `Deferral`; it must not have been chosen on these rows.
-        known: see `Deferral`.
+        corpus: the rows that the promise is about; None: any rows drawn as the held-out rows were.
     """
     sure_N = confidence(student_NK, multi_label=multi_label)
     wrong_N = differs(student_NK, teacher_NK, multi_label=multi_label)
     rows = len(sure_N)
-    most = most_differing(rows, needed_of_others(min_agreement, known), alpha)
+    most = most_differing(rows, min_agreement, alpha, corpus)
     missed_N = missed(student_NK, teacher_NK, shortlist)
     if shortlist is not None and missed_N.sum() > most:
         shortlist, missed_N = None, np.zeros(rows, dtype=np.bool_)
@@ -158,11 +186,12 @@ def fit_deferral(
         threshold=0.0 if answered == rows > 0 else float(sure_N[order_N[answered - 1]]) if answered else NEVER,
         min_agreement=min_agreement,
         alpha=alpha,
-        agreement_bound=1.0 if sure else known + (1 - known) * agreement_bound(rows, differing, alpha),
+        agreement_bound=1.0 if sure else agreement_bound(rows, differing, alpha, corpus),
         heldout_rows=rows,
         heldout_agreement=1 - differing / max(1, rows),
         heldout_deferred=1 - answered / max(1, rows),
         student_agreement=1 - float(wrong_N.mean()) if rows else 0.0,
         shortlist=shortlist,
-        known=known,
+        corpus_rows=corpus.rows if corpus else None,
+        known_rows=corpus.known if corpus else 0,
     )

@@ -14,7 +14,7 @@ from zsd.annotation import (
     proof_rows,
     sample_mask,
 )
-from zsd.deferral import most_differing
+from zsd.deferral import Corpus, most_differing
 from zsd.errors import ConfigError
 
 # Legend: N rows, K labels.
@@ -51,7 +51,9 @@ def test_a_plan_fits_into_the_corpus_and_can_prove_something(corpus_rows: int) -
     assert 0 < risks[0] < 0.03
     assert risks == sorted(risks)
     assert risks[-1] > 0.99
-    assert most_differing(round(made.proof * corpus_rows), 0.97, 0.1) == round(risks[0] * made.proof * corpus_rows)
+    corpus = Corpus(rows=corpus_rows, known=0)
+    most = most_differing(round(made.proof * corpus_rows), 0.97, 0.1, corpus)
+    assert most == round(risks[0] * made.proof * corpus_rows)
 
 
 def test_a_larger_corpus_is_proven_on_more_rows_of_it_but_a_smaller_part() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from zsd.confidence import differs
 from zsd.deferral import (
     NEVER,
+    Corpus,
     Deferral,
     agreement_bound,
     deferred,
@@ -97,25 +98,53 @@ def test_the_most_differing_rows_are_the_last_whose_bound_holds(rows: int, min_a
     assert most < 0 or agreement_bound(rows, most, alpha) >= min_agreement - 1e-9
 
 
-@pytest.mark.parametrize("known", [0.0, 0.4])
-def test_the_promise_is_kept_as_often_as_it_says(known: float) -> None:
-    """Rows of sureness c ~ U(0, 1) are wrong with probability (1 - c) / 2: answering from t on risks (1 - t)^2 / 4 of
-    those that are not known."""
+def test_the_promise_is_kept_as_often_as_it_says() -> None:
+    """Rows of sureness c ~ U(0, 1) are wrong with probability (1 - c) / 2: answering from t on risks (1 - t)^2 / 4."""
     alpha, min_agreement, rows, broken, answered = 0.1, 0.95, 400, 0, []
-    allowed = (1 - min_agreement) / (1 - known)
     seeds = 800
     for seed in range(seeds):
         rng = np.random.default_rng(seed)
         sure_N = rng.random(rows)
         student_NK, teacher_NK = pair(0.5 + sure_N / 2, rng.random(rows) < (1 - sure_N) / 2)
-        fitted = fit(student_NK, teacher_NK, min_agreement=min_agreement, alpha=alpha, known=known)
-        share = np.clip(1 - (fitted.threshold - 0.5) * 2, 0, 1)
-        broken += share**2 / 4 > allowed
-        assert fitted.agreement_bound >= min_agreement
+        threshold = fit(student_NK, teacher_NK, min_agreement=min_agreement, alpha=alpha).threshold
+        share = np.clip(1 - (threshold - 0.5) * 2, 0, 1)
+        broken += share**2 / 4 > 1 - min_agreement
         answered.append(share)
     assert broken / seeds <= alpha + 2 * np.sqrt(alpha * (1 - alpha) / seeds)
     assert broken / seeds > alpha / 4  # and is not bought by deferring far more than it takes:
-    assert np.mean(answered) > 0.8 * np.sqrt(4 * allowed)
+    assert np.mean(answered) > 0.8 * np.sqrt(4 * (1 - min_agreement))
+
+
+@pytest.mark.parametrize(("rows", "known", "proof"), [(1200, 600, 600), (1200, 1000, 400), (3000, 500, 300)])
+def test_of_a_corpus_the_promise_is_kept_as_often_as_it_says(rows: int, known: int, proof: int) -> None:
+    """One corpus, whose known rows are drawn anew each time: what differs among the others, of all rows."""
+    alpha, min_agreement, broken, differing, seeds = 0.1, 0.95, 0, [], 600
+    rng = np.random.default_rng(0)
+    sure_N = rng.random(rows)
+    student_NK, teacher_NK = pair(0.5 + sure_N / 2, rng.random(rows) < (1 - sure_N) / 2)
+    wrong_N = differs(student_NK, teacher_NK, multi_label=False)
+    asked = {"min_agreement": min_agreement, "alpha": alpha, "corpus": Corpus(rows=rows, known=known)}
+    for _ in range(seeds):
+        drawn = rng.permutation(rows)
+        fitted = fit(student_NK[drawn[:proof]], teacher_NK[drawn[:proof]], **asked)
+        answered_N = ~deferred(student_NK[drawn[known:]], fitted.threshold, multi_label=False)
+        differing.append((wrong_N[drawn[known:]] & answered_N).sum() / rows)
+        broken += differing[-1] > 1 - min_agreement
+        assert fitted.agreement_bound >= min_agreement
+    assert broken / seeds <= alpha + 2 * np.sqrt(alpha * (1 - alpha) / seeds)
+    possible = min(1 - min_agreement, wrong_N.mean() * (rows - known) / rows)
+    assert np.mean(differing) > 0.6 * possible
+
+
+@given(rows=st.integers(1, 200), others=st.integers(0, 300), alpha=st.floats(0.01, 0.5), share=st.floats(0.5, 1.0))
+@settings(max_examples=40, deadline=None)
+def test_of_a_corpus_the_most_differing_rows_are_the_last_whose_bound_holds(
+    rows: int, others: int, alpha: float, share: float
+) -> None:
+    corpus = Corpus(rows=rows + others + 7, known=rows + 7)
+    holds = [e for e in range(rows + 1) if agreement_bound(rows, e, alpha, corpus) >= share]
+    assert most_differing(rows, share, alpha, corpus) == max(holds, default=-1)
+    assert holds == list(range(len(holds)))
 
 
 @given(seed=st.integers(0, 2**31), rows=st.integers(0, 300), noise=st.floats(0.0, 1.0))

@@ -29,6 +29,7 @@ from zsd.assets import BUNDLED_SPARSE_TEACHER, BUNDLED_TEACHER
 from zsd.config import CorpusConfig, DistillConfig, LabelConfig, PredictConfig
 from zsd.console import say
 from zsd.corpus import IngestResult
+from zsd.deferral import Corpus
 from zsd.distill_config import TrainingChoices
 from zsd.distributed.label import label
 from zsd.distributed.predict import DEFERRAL_UNIT_ROWS, ENGINE_AGREEMENT, predict
@@ -90,8 +91,8 @@ def annotate(config: AnnotateConfig, arguments: dict[str, Any]) -> dict[str, Any
     while (trained := next_trained(samples, plan, config.growth)) is not None:
         samples.append(_sample(config, arguments, plan, ingest, len(samples), trained))
     last = _folder(config, len(samples) - 1)
-    known = samples[-1].rows / plan.corpus_rows
-    manifest = predict(_predict_config(config, last, samples[-1].shortlist), proof=plan.proof, known=known)
+    corpus = Corpus(rows=plan.corpus_rows, known=samples[-1].rows)
+    manifest = predict(_predict_config(config, last, samples[-1].shortlist), proof=plan.proof, corpus=corpus)
     summary = _summary(config, manifest, samples, hypotheses=len(labels.hypotheses))
     if manifest.get("annotation") != summary:
         manifest |= {"annotation": summary}

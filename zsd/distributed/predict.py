@@ -7,12 +7,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from zsd.config import PredictConfig
 from zsd.console import say
-from zsd.deferral import NEVER, Deferral, fit_deferral
+from zsd.deferral import NEVER, Corpus, Deferral, fit_deferral
 from zsd.distributed.store_job import JobPlan, run_store_job
 from zsd.errors import ConfigError
 from zsd.heldout import card_recipe, check_same_teacher, heldout_rows, read_card
@@ -42,14 +42,14 @@ ENGINE_AGREEMENT = 0.99
 """Top-1 agreement with fp32 torch from which ``--teacher-engine auto`` admits an engine."""
 
 
-def predict(config: PredictConfig, *, proof: float | None = None, known: float = 0.0) -> dict[str, Any]:
+def predict(config: PredictConfig, *, proof: float | None = None, corpus: Corpus | None = None) -> dict[str, Any]:
     """Predict a corpus, or go on where an earlier run of the same job stopped; returns the manifest.
 
     Args:
         config: what to predict, with which student.
         proof: the threshold is fitted on the rows that a held-out fraction as small as this takes; None: on all
             held-out rows of the store, up to `HELDOUT_ROWS`.
-        known: share of the corpus that the store holds all answers of.
+        corpus: the rows that the promise is about, where they are counted.
 
     Raises:
         InputError: the student, the corpus or the output directory are not what they should be.
@@ -64,7 +64,7 @@ def predict(config: PredictConfig, *, proof: float | None = None, known: float =
         "precision": config.precision,
         "model_fingerprint": checkpoint_fingerprint(directory),
     }
-    deferring = _Deferring.of(config, proof, known) if config.defer_to else None
+    deferring = _Deferring.of(config, proof, corpus) if config.defer_to else None
     task = PredictTask(
         output=resolve(config.output).uri,
         model=uri,
@@ -96,10 +96,10 @@ class _Deferring:
     store: Store
     recipe: Recipe
     proof: float
-    known: float
+    corpus: Corpus | None
 
     @classmethod
-    def of(cls, config: PredictConfig, proof: float | None, known: float) -> _Deferring:
+    def of(cls, config: PredictConfig, proof: float | None, corpus: Corpus | None) -> _Deferring:
         """Read the student's card and find the store.
 
         Raises:
@@ -118,17 +118,17 @@ class _Deferring:
             )
         check_same_teacher(store, card)
         proof = proof or min(1.0, HELDOUT_ROWS / max(1, store.manifest["rows"]))
-        return cls(config=config, card=card, store=store, recipe=card_recipe(card), proof=proof, known=known)
+        return cls(config=config, card=card, store=store, recipe=card_recipe(card), proof=proof, corpus=corpus)
 
     def identity(self) -> dict[str, Any]:
         """What makes two jobs with deferral the same."""
         shards = "".join(shard["checksum"] for shard in self.store.manifest["shards"])
-        return {
+        promised = {"promised_for": asdict(self.corpus)} if self.corpus else {}
+        return promised | {
             "defer_to": self.config.defer_to,
             "min_agreement": self.config.min_agreement,
             "alpha": self.config.alpha,
             "proof": self.proof,
-            "known": self.known,
             "shortlist": self.config.shortlist,
             "soft_labels": checksum(shards.encode()),
             "recipe": self.recipe.to_dict(),
@@ -170,7 +170,7 @@ class _Deferring:
             min_agreement=self.config.min_agreement,
             alpha=self.config.alpha,
             shortlist=self.config.shortlist,
-            known=self.known,
+            corpus=self.corpus,
         )
         write_json(file, {"asked": asked, "deferral": deferral.to_dict()})
         say(f"predict: {deferral_line(deferral)}")
@@ -187,7 +187,9 @@ def deferral_line(deferral: Deferral) -> str:
             f"{told}; that {deferral.min_agreement:.1%} can be kept without the teacher is not shown: it answers every "
             f"row{best}. Lower --min-agreement, or label more rows"
         )
+    of_all = f"on all {deferral.corpus_rows:,} rows " if deferral.corpus_rows else ""
     return (
         f"{told}; from confidence {deferral.threshold:.3f} on it answers itself: {deferral.heldout_deferred:.1%} go to "
-        f"the teacher{best}, agreement at least {deferral.agreement_bound:.1%} (confidence {1 - deferral.alpha:.0%})"
+        f"the teacher{best}, agreement {of_all}at least {deferral.agreement_bound:.1%} (confidence "
+        f"{1 - deferral.alpha:.0%})"
     )
