@@ -16,8 +16,9 @@ class TrainingChoices(Options):
     """What a student is, what it learns from, and how."""
 
     student: str | None = option(
-        "layers:half or layers:N of the teacher, joint or joint:N (the same, but it reads the class names before the "
-        "text), static, linear, or a checkpoint directory, URI or hub name; an earlier student's: it is trained on "
+        "layers:N (a number, half, all) of the teacher, joint:N (the same, but it reads the class names before the "
+        "text; joint: all layers), static, linear, or a checkpoint directory, URI or hub name; an earlier student's: "
+        "it is trained on "
         "(default: layers:half with a bundled teacher, else distilbert/distilbert-base-uncased)",
         None,
         metavar="NAME_OR_PATH",
@@ -56,7 +57,7 @@ class TrainingChoices(Options):
     gold_label_column: str = option("column of --gold that holds the label", "label", metavar="COLUMN")
     gold_weight: float = option("how often a reviewed row is seen for each time that another is", 5.0)
     freeze_embeddings: bool | None = option(
-        "do not train the token embeddings (default: only for layers: students)", None
+        "do not train the token embeddings (default: only for layers: and joint: students)", None
     )
 
     def __post_init__(self) -> None:

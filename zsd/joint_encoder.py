@@ -19,6 +19,7 @@ Legend: B rows of a batch, L tokens, K classes, P tokens of the prompt with the 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -39,6 +40,12 @@ def is_joint(config: Any) -> bool:
     return getattr(config, PLACES, None) is not None
 
 
+@cache
+def _joint(plain: type) -> type:
+    # The name is written to config.json, and is what others load it as.
+    return type(plain.__name__, (_AtClassNames, plain), {})
+
+
 def classifier_for(config: Any) -> Any:
     """What has ``from_pretrained`` and makes a classifier of texts, ``logits`` [B, K], of a checkpoint.
 
@@ -52,9 +59,7 @@ def classifier_for(config: Any) -> Any:
             f"transformers has no token classifier for {config.model_type}, which a joint student is: use --student "
             "layers:half"
         )
-    plain = MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING[type(config)]
-    # The name is written to config.json, and is what others load it as.
-    return type(plain.__name__, (_AtClassNames, plain), {})
+    return _joint(MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING[type(config)])
 
 
 class _AtClassNames:
@@ -123,11 +128,38 @@ def class_prompt(tokenizer: Any, names: Sequence[str], *, max_length: int) -> di
     return {PROMPT: ids, PLACES: places}
 
 
+def check_reads_on(model: Any) -> None:
+    """See that what stands after the class names is read there.
+
+    Raises:
+        StudentError: each token of this architecture reads only those before it (GPT).
+    """
+    length = 1 + max(max(own) for own in model.config.class_places)
+    ids_BL = torch.ones((2, length + 8), dtype=torch.int64)
+    ids_BL[1, length:] = 2
+    with torch.inference_mode():
+        logits_BK = model.eval()(ids_BL).logits
+    model.train()
+    if torch.equal(logits_BK[0], logits_BK[1]):
+        raise StudentError(
+            f"a {model.config.model_type} reads from left to right, so that class names before a text would not know "
+            "it: use --student layers:half"
+        )
+
+
 def put_prompt(tokenizer: Any, config: Any) -> Any:
-    """The tokenizer, which from now on puts the class names before each text where the configuration says so."""
+    """The tokenizer, which from now on puts the class names before each text where the configuration says so.
+
+    Raises:
+        StudentError: the configuration is damaged.
+    """
     if is_joint(config):
         first, last = (tokenizer.cls_token, tokenizer.cls_token_id), (tokenizer.sep_token, tokenizer.sep_token_id)
-        ids = list(getattr(config, PROMPT))
+        ids, places = list(getattr(config, PROMPT, None) or ()), getattr(config, PLACES)
+        if len(places) != config.num_labels or not all(own and set(own) <= {*range(1, len(ids) + 1)} for own in places):
+            raise StudentError(
+                f"the student's config.json is damaged: {PROMPT} and {PLACES} do not fit each other: make it again"
+            )
         names = {"id": "[CLASSES]", "ids": ids, "tokens": tokenizer.convert_ids_to_tokens(ids)}
         tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
             single=f"{first[0]} [CLASSES] {last[0]} $A {last[0]}", special_tokens=[first, last, names]

@@ -76,7 +76,8 @@ def model_card(
     front = ModelCardData(
         license=license_id,
         library_name=library,
-        pipeline_tag="text-classification",
+        # A pipeline of transformers would load a joint student without an error, and answer at random.
+        pipeline_tag=None if kind == "joint" else "text-classification",
         tags=["zsd", "distillation", "zero-shot-classification", kind],
         base_model=teacher if _is_hub_name(teacher := str(card.get("teacher", ""))) else None,
     )

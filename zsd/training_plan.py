@@ -15,14 +15,13 @@ from typing import Any
 import numpy as np
 
 from zsd import storage
-from zsd.assets import BUNDLED_SPARSE_TEACHER, BUNDLED_TEACHER
 from zsd.config import DistillConfig
 from zsd.errors import ConfigError
 from zsd.gold import GoldRows, read_gold, read_reviewed
 from zsd.shards import Store, checksum, read_json
 from zsd.soft_labels import Recipe, fit_recipe
 from zsd.students.folder import CARD, STUDENT, checkpoint_here
-from zsd.students.spec import DEFAULT_CHECKPOINT_STUDENT, DEFAULT_LAYERS_STUDENT, parse_student
+from zsd.students.spec import default_encoder, parse_student
 from zsd.teachers.nli import absolute_checkpoint, checkpoint_fingerprint
 from zsd.training import Objective
 from zsd.training_data import heldout_mask, text_keys
@@ -194,8 +193,7 @@ def _test_texts(config: DistillConfig, names: list[str], multi_label: bool) -> l
 
 def _students(config: DistillConfig, store: Store) -> list[str]:
     """Every ``--student``, checkpoints named absolutely, or the default."""
-    bundled = str(store.manifest["teacher"]) in (BUNDLED_TEACHER, BUNDLED_SPARSE_TEACHER)
-    default = DEFAULT_LAYERS_STUDENT if bundled else DEFAULT_CHECKPOINT_STUDENT
+    default = default_encoder(str(store.manifest["teacher"]))
     return [absolute_checkpoint(name) for name in config.students or (config.student or default,)]
 
 

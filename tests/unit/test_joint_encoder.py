@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 
 from tests.families import FAMILIES, tiny_checkpoint, tiny_teacher, tiny_tokenizer
 from zsd.assets import bundled_teacher_path
@@ -15,7 +17,7 @@ from zsd.benchmark.peak import student_cost
 from zsd.engines.registry import combinations
 from zsd.errors import StudentError
 from zsd.inference import encode, token_logits
-from zsd.joint_encoder import class_prompt, is_joint, put_prompt
+from zsd.joint_encoder import PLACES, class_prompt, classifier_for, is_joint, put_prompt
 from zsd.quiet import quiet_transformers
 from zsd.students import load_student
 from zsd.students.checkpoint import class_names, load_checkpoint, save_student
@@ -135,13 +137,42 @@ def test_every_engine_gives_the_same_logits(
     served.close()
 
 
-def test_training_goes_on_from_one_of_the_same_classes_only(student: Path) -> None:
+def test_training_goes_on_from_one_also_with_other_classes(student: Path) -> None:
+    own, its_tokenizer = load_checkpoint(student)
     again, tokenizer = built(str(student), None)
     assert is_joint(again.config)
-    assert torch.equal(again.classifier.weight, load_checkpoint(student)[0].classifier.weight)
-    assert tokenizer("x")["input_ids"] == load_checkpoint(student)[1]("x")["input_ids"]
-    with pytest.raises(StudentError, match="reads the class names the world, sports, business, science/tech: other"):
-        built(str(student), None, NAMES[::-1])
+    assert torch.equal(again.classifier.weight, own.classifier.weight)
+    assert token_ids(tokenizer, "x") == token_ids(its_tokenizer, "x")
+    more = [*NAMES, "politics"]
+    other, other_tokenizer = built(str(student), None, more)
+    assert torch.equal(other.bert.encoder.layer[1].output.dense.weight, own.bert.encoder.layer[1].output.dense.weight)
+    assert other.classifier.weight.shape[0] == 5
+    fresh, fresh_tokenizer = built("joint:2", bundled_teacher_path(), more)
+    assert other.config.class_places == fresh.config.class_places
+    assert token_ids(other_tokenizer, "x") == token_ids(fresh_tokenizer, "x")
+
+
+@pytest.mark.parametrize(
+    "damage", [{"class_prompt": None}, {"class_places": [[1], [2]]}, {"class_places": [[1], [2], [], [4]]}]
+)
+def test_a_damaged_configuration_is_told(student: Path, tmp_path: Path, damage: dict[str, Any]) -> None:
+    shutil.copytree(student, tmp_path / "student")
+    file = tmp_path / "student" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | damage))
+    with pytest.raises(StudentError, match=r"config.json is damaged"):
+        load_student(tmp_path / "student")
+
+
+def test_an_architecture_that_cannot_read_on_is_refused(tmp_path: Path) -> None:
+    teacher = tiny_checkpoint(tmp_path, "gpt2", n_embd=16, n_layer=2, n_head=2)
+    with pytest.raises(StudentError, match="gpt2 reads from left to right"):
+        built("joint", teacher)
+
+
+def test_an_architecture_without_token_classifier_is_refused(tmp_path: Path) -> None:
+    config = AutoConfig.for_model("bart", **{PLACES: [[1]]})
+    with pytest.raises(StudentError, match="no token classifier for bart"):
+        classifier_for(config)
 
 
 def test_names_that_cannot_be_read_are_refused() -> None:
@@ -158,10 +189,10 @@ def test_names_that_cannot_be_read_are_refused() -> None:
 
 
 def test_a_tokenizer_without_classes_is_left_alone(tmp_path: Path) -> None:
-    model, tokenizer = load_checkpoint(tiny_checkpoint(tmp_path, "bert"))
-    before = tokenizer("a text")["input_ids"]
+    model, _ = load_checkpoint(tiny_checkpoint(tmp_path, "bert"))
+    plain, asked = (AutoTokenizer.from_pretrained(bundled_teacher_path()) for _ in range(2))
     assert not is_joint(model.config)
-    assert put_prompt(tokenizer, model.config)("a text")["input_ids"] == before
+    assert token_ids(put_prompt(asked, model.config), "a text") == token_ids(plain, "a text")
 
 
 def test_more_layers_than_the_teacher_has_are_refused() -> None:

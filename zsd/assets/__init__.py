@@ -6,6 +6,7 @@ from pathlib import Path
 
 BUNDLED_TEACHER = "bundled"
 BUNDLED_SPARSE_TEACHER = "bundled-sparse"
+BUNDLED_TEACHERS = (BUNDLED_TEACHER, BUNDLED_SPARSE_TEACHER)
 _ASSETS = Path(__file__).parent
 
 

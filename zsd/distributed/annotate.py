@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from zsd import storage
 from zsd.annotate_config import AnnotateConfig
 from zsd.annotation import Plan, Sample, make_plan, next_trained, outlook, sample_mask
-from zsd.assets import BUNDLED_SPARSE_TEACHER, BUNDLED_TEACHER
+from zsd.assets import BUNDLED_TEACHERS
 from zsd.config import CorpusConfig, DistillConfig, LabelConfig, PredictConfig
 from zsd.console import say
 from zsd.corpus import IngestResult
@@ -38,14 +38,15 @@ from zsd.distributed.train import distill
 from zsd.errors import ConfigError, StudentError
 from zsd.gold import read_reviewed
 from zsd.heldout import heldout_rows, read_card
+from zsd.joint_encoder import class_prompt
 from zsd.labels import LabelSet
 from zsd.options import shared_options
 from zsd.output import claim
 from zsd.shards import MANIFEST, Store, read_json, write_json
 from zsd.students import load_student
+from zsd.students.checkpoint import load_tokenizer
 from zsd.students.folder import student_directory
-from zsd.students.layers import build_student
-from zsd.students.spec import JOINT_STUDENT, parse_student
+from zsd.students.spec import JOINT_STUDENT, default_encoder
 from zsd.teachers.nli import absolute_checkpoint, teacher_checkpoint
 from zsd.training_data import heldout_mask
 
@@ -71,6 +72,7 @@ def annotate(config: AnnotateConfig, arguments: dict[str, Any]) -> dict[str, Any
         raise ConfigError(f"--output {config.output}: zsd annotate works in a local or mounted folder only")
     labels = config.label_set()
     read_reviewed(config, labels.names, multi_label=labels.multi_label)  # a mistake in them is found before labelling
+    config = replace(config, student=config.student or default_student(config, labels))
     asked = {one.name: getattr(config, one.name) for one in fields(config) if one.name not in NOT_IDENTITY}
     identity = asked | {
         "class_names": labels.to_dict(),
@@ -79,7 +81,6 @@ def annotate(config: AnnotateConfig, arguments: dict[str, Any]) -> dict[str, Any
     }
     claim(config.output, "annotate", identity)
     ingest = ingest_corpus(config, config.unit_rows or DEFERRAL_UNIT_ROWS)
-    config = replace(config, student=config.student or default_student(config, labels))
     plan = make_plan(
         ingest.kept,
         min_agreement=config.min_agreement,
@@ -100,18 +101,16 @@ def annotate(config: AnnotateConfig, arguments: dict[str, Any]) -> dict[str, Any
     return manifest
 
 
-def default_student(config: AnnotateConfig, labels: LabelSet) -> str | None:
-    """A joint student, which needs the fewest rows, where it can be cut from the teacher; None: as in `zsd distill`."""
-    if config.teacher not in (BUNDLED_TEACHER, BUNDLED_SPARSE_TEACHER):
-        return None
-    teacher, names = teacher_checkpoint(config.teacher), labels.names
+def default_student(config: AnnotateConfig, labels: LabelSet) -> str:
+    """A joint student, which needs the fewest rows, where it can be cut from the teacher; else as in `zsd distill`."""
+    if config.teacher not in BUNDLED_TEACHERS:
+        return default_encoder(config.teacher)
+    tokenizer = load_tokenizer(teacher_checkpoint(config.teacher))
     try:
-        build_student(
-            parse_student(JOINT_STUDENT), teacher=teacher, names=names, multi_label=labels.multi_label, seed=0
-        )
+        class_prompt(tokenizer, labels.names, max_length=tokenizer.model_max_length)
     except StudentError as error:
-        say(f"annotate: {error}")
-        return None
+        say(f"annotate: no joint student: {error}: this is done here")
+        return default_encoder(config.teacher)
     return JOINT_STUDENT
 
 

@@ -1,7 +1,8 @@
 """Students: small classifiers distilled from a teacher's soft labels. Three kinds share one way to be trained and used.
 
 ``encoder``
-    A transformers sequence classifier: some of the teacher's layers, or any checkpoint (`zsd.students.layers`).
+    A transformers classifier: some of the teacher's layers, or any checkpoint (`zsd.students.layers`); a joint one
+    reads the class names, too (`zsd.joint_encoder`).
 ``static``
     The mean of token embeddings and a small perceptron, after Model2Vec and fastText.
 ``linear``

@@ -1,4 +1,4 @@
-"""The encoder student in use: a transformers sequence classifier on any engine that runs teachers.
+"""The encoder student in use: a transformers classifier on any engine that runs teachers.
 
 Legend: N rows, K labels, L tokens.
 """
@@ -22,7 +22,7 @@ from zsd.text_batches import TextSet
 
 
 class EncoderStudent(Student):
-    """A checkpoint of `zsd distill`, or any other sequence classifier of transformers.
+    """A checkpoint of `zsd distill`, or any sequence classifier of transformers.
 
     An engine of fixed shapes gets the lengths that suit the first texts it is given.
 

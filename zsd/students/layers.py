@@ -19,7 +19,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from zsd.errors import StudentError
-from zsd.joint_encoder import class_prompt, classifier_for, is_joint, put_prompt
+from zsd.joint_encoder import PLACES, check_reads_on, class_prompt, classifier_for, is_joint, put_prompt
 from zsd.quiet import quiet_transformers
 from zsd.students.checkpoint import from_pretrained, load_tokenizer
 from zsd.students.folder import checkpoint_here
@@ -34,7 +34,7 @@ def build_student(
 
     Args:
         spec: what to build.
-        teacher: checkpoint directory (or hub name) of the teacher; needed for ``layers:`` only.
+        teacher: checkpoint directory (or hub name) of the teacher; needed for ``layers:`` and ``joint:`` only.
         names: K class names, in order; they become ``id2label``.
         multi_label: sets ``problem_type``, so that a plain transformers pipeline applies sigmoid instead of softmax.
         seed: the fresh weights depend on nothing else.
@@ -58,13 +58,13 @@ def build_student(
         if spec.checkpoint is not None:
             source = checkpoint_here(spec.checkpoint)
             tokenizer = load_tokenizer(source)
-            model = _from_checkpoint(source, head, names)
+            model = _from_checkpoint(source, head, names, tokenizer)
         elif teacher is not None:
             source = str(teacher)
             tokenizer = load_tokenizer(source)
             model = _from_layers(source, spec, head, tokenizer)
         else:
-            raise StudentError("--student layers: needs the teacher's checkpoint to copy from, and none is given")
+            raise StudentError("--student layers: and joint: need the teacher's checkpoint to copy from: none is given")
     put_prompt(tokenizer, model.config)
     if tokenizer.pad_token_id is None:
         raise StudentError(f"student {source!r}: its tokenizer has no padding token; name another checkpoint")
@@ -77,13 +77,11 @@ def choose_layers(total: int, wanted: int) -> list[int]:
     return [i * total // wanted for i in range(wanted)]
 
 
-def _from_checkpoint(source: str, head: dict[str, Any], names: list[str]) -> Any:
+def _from_checkpoint(source: str, head: dict[str, Any], names: list[str], tokenizer: Any) -> Any:
     config = from_pretrained(AutoConfig, source)
     own = config.id2label
-    if is_joint(config) and [own.get(k) for k in range(len(own))] != names:
-        raise StudentError(
-            f"student {source!r} reads the class names {', '.join(own.values())}: other classes need another student"
-        )
+    if is_joint(config):
+        head = head | class_prompt(tokenizer, names, max_length=model_max_length(tokenizer, config))
     model, found = from_pretrained(
         classifier_for(config),
         source,
@@ -131,6 +129,8 @@ def _from_layers(source: str, spec: StudentSpec, head: dict[str, Any], tokenizer
             "not fit the smaller model; name a checkpoint with --student"
         )
     _reset_output_layer(model, source)
+    if spec.joint:
+        check_reads_on(model)
     return model
 
 
@@ -160,6 +160,8 @@ def _smaller_config(config: Any, kept: list[int], total: int, head: dict[str, An
         small.layer_types = [layer_types[i] for i in kept]
     for key, value in head.items():
         setattr(small, key, value)
+    if is_joint(config) and PLACES not in head:
+        raise StudentError("a joint student is no teacher: name another one")
     # Soft labels regularize by themselves: without dropout a CPU step is a sixth cheaper and held-out KL no worse.
     for key, value in config.to_dict().items():
         if "dropout" in key and isinstance(value, float):

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal, cast
 
+from zsd.assets import BUNDLED_TEACHERS
 from zsd.errors import StudentError
 
 DEFAULT_LAYERS_STUDENT = "layers:half"
@@ -32,6 +33,11 @@ class StudentSpec:
     layers: Layers | None = None
     joint: bool = False
     checkpoint: str | None = None
+
+
+def default_encoder(teacher: str) -> str:
+    """The student of a teacher where none is named: cut from a bundled one, else small and general."""
+    return DEFAULT_LAYERS_STUDENT if teacher in BUNDLED_TEACHERS else DEFAULT_CHECKPOINT_STUDENT
 
 
 def parse_student(spec: str) -> StudentSpec:

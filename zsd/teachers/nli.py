@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 from transformers import AutoConfig, AutoTokenizer
 
-from zsd.assets import BUNDLED_SPARSE_TEACHER, BUNDLED_TEACHER, bundled_teacher_path
+from zsd.assets import BUNDLED_SPARSE_TEACHER, BUNDLED_TEACHER, BUNDLED_TEACHERS, bundled_teacher_path
 from zsd.assets.sparse_teacher import assembled_sparse_teacher
 from zsd.batching import PairSet, pair_layout
 from zsd.checkpoint import Checkpoint
@@ -177,7 +177,7 @@ def teacher_checkpoint(name: str) -> str:
 
 def absolute_checkpoint(name: str) -> str:
     """A checkpoint as a process in another working directory must name it: directories absolute, other names as is."""
-    local = name not in (BUNDLED_TEACHER, BUNDLED_SPARSE_TEACHER) and Path(name).is_dir()
+    local = name not in BUNDLED_TEACHERS and Path(name).is_dir()
     return str(Path(name).resolve()) if local else name
 
 

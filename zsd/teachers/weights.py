@@ -16,7 +16,7 @@ from zsd.teachers.nli import one_line
 
 
 def load_weights(checkpoint: Checkpoint, *, dtype: torch.dtype, **options: Any) -> torch.nn.Module:
-    """The checkpoint as a transformers sequence classifier in evaluation mode, on the CPU.
+    """The checkpoint as a transformers classifier in evaluation mode, on the CPU.
 
     Args:
         checkpoint: what to load.
