@@ -124,7 +124,7 @@ def test_its_arithmetic_is_counted(many: Path) -> None:
 
 
 @pytest.mark.parametrize("which", ["student", "many"])
-@pytest.mark.parametrize(("engine", "precision"), [one for one in combinations("cpu") if one[1] == "fp32"])
+@pytest.mark.parametrize(("engine", "precision"), [one for one in combinations("cpu") if one[1] != "int8"])
 def test_every_engine_gives_the_same_logits(
     request: pytest.FixtureRequest, which: str, engine: str, precision: str
 ) -> None:
@@ -133,7 +133,7 @@ def test_every_engine_gives_the_same_logits(
     expected_NK = token_logits(model, tokenizer, encode(tokenizer, TEXTS, max_length=512))
     assert np.ptp(expected_NK) > 1
     served = load_student(student, engine=engine, precision=precision, threads=1)
-    np.testing.assert_allclose(served.answer(TEXTS).logits, expected_NK, atol=2e-3)
+    np.testing.assert_allclose(served.answer(TEXTS).logits, expected_NK, atol=2e-3 if precision == "fp32" else 0.3)
     served.close()
 
 

@@ -8,24 +8,35 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from tests.families import tiny_checkpoint
 from zsd.compile_config import CompileConfig
 from zsd.errors import ConfigError, OutputError
 from zsd.students import load_student
+from zsd.students.checkpoint import save_student
 from zsd.students.compile_job import compile_student
+from zsd.students.layers import build_student
+from zsd.students.spec import parse_student
 
 NAMES = ("sports", 'naïve "café"')
 WORDS = ("goal", "bank", "rain", "match", "shares", "new", "the", "of", "moon", "café")
 
 
-@pytest.fixture(scope="module")
-def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=["layers:2", "joint"])
+def student(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One that reads the text alone, and one that reads the class names before it."""
     names = dict(enumerate(NAMES))
     settings: dict[str, Any] = {"id2label": names, "label2id": {name: k for k, name in names.items()}}
     folder = tmp_path_factory.mktemp("student")
     directory = tiny_checkpoint(folder, "bert", num_labels=2, initializer_range=0.3, **settings)
-    (directory / "zsd.json").write_text(json.dumps({"student": "layers:2"}))
+    if request.param == "joint":
+        spec, source = parse_student("joint"), directory
+        model, tokenizer = build_student(spec, teacher=source, names=NAMES, multi_label=False, seed=0)
+        torch.nn.init.normal_(model.classifier.weight, std=0.3)
+        directory = folder / "joint"
+        save_student(model, tokenizer, directory)
+    (directory / "zsd.json").write_text(json.dumps({"student": request.param}))
     return directory
 
 

@@ -1,10 +1,10 @@
 """fp32 ONNX -> fp32 ONNX with the same logits for less: what is read at the first token only is computed there only.
 
 A sequence classifier reads one position of its last layer. So the queries, attention, output and feed-forward block of
-that layer are needed at that position alone, its keys and values everywhere: of the 12 products of a token with an H x H
-matrix (BERT, I = 4 H) ten need not be done, in the last layer. The demand is followed backward from where the position
-is taken out, through every operator that keeps positions apart, and the tensors that others need whole are cut there.
-An operator that is not known ends the search, at the price of doing more than is needed.
+that layer are needed at that position alone, its keys and values everywhere: of the 12 products of a token with an H x
+H matrix (BERT, I = 4 H) ten need not be done, in the last layer. The demand is followed backward from where the
+position is taken out, through every operator that keeps positions apart, and the tensors that others need whole are cut
+there. An operator that is not known ends the search, at the price of doing more than is needed.
 
 Of the bundled teacher's FLOP in a pair of 64 tokens that is a seventh, of its student's of three layers more than a
 quarter (the formulas are in `zsd.benchmark.flops`).
