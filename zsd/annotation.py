@@ -3,8 +3,8 @@
 The sample has three parts, each drawn by a hash of the row's id, so that each is a random part of the corpus and a
 larger one holds the smaller::
 
-    proof rows     never trained on; the threshold of the last student is fitted on them, once
-    pilot rows     never trained on; whether another student pays is decided on them
+    proof rows     never trained on; the threshold of the final student is fitted on them, once
+    pilot rows     whether another student pays is decided on them; only the final student is trained on them
     trained rows   growing from sample to sample
 
 Decisions are made on other rows than the proof: the bound of `zsd.deferral` holds for whichever student comes out.

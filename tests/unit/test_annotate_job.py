@@ -138,8 +138,9 @@ def test_the_threshold_is_fitted_on_rows_that_neither_trained_nor_decided_anythi
     output, manifest = annotated
     folder = output / "samples" / str(len(manifest["annotation"]["samples"]) - 1)
     ids = Store(str(folder)).read(["id"])["id"].to_pylist()
-    fraction = read_card(folder / "student")["heldout"]["fraction"]
-    assert manifest["proof"] < fraction
+    judged, final = (read_card(one / "student") for one in (folder, output / "final"))
+    assert manifest["proof"] == final["heldout"]["fraction"] < judged["heldout"]["fraction"]
+    assert final["train_rows"] == judged["train_rows"] + judged["heldout"]["rows"] - final["heldout"]["rows"]
     assert manifest["deferral"]["heldout_rows"] == heldout_mask(ids, manifest["proof"]).sum()
 
 
@@ -155,7 +156,7 @@ def test_the_answers_agree_with_the_full_pass_as_often_as_promised(
     label(LabelConfig(data=same.data, output=same.output, label=NAMES, teacher=same.teacher, engine="torch"))
     full = Store(str(tmp_path)).read(["id", *LOGITS]).sort_by("id")
     folder = output / "samples" / str(len(manifest["annotation"]["samples"]) - 1)
-    recipe = card_recipe(read_card(folder / "student"))
+    recipe = card_recipe(read_card(output / "final" / "student"))
     assert recipe.method == "batch"
     teacher_N = recipe.probs(*(matrix(full[name]) for name in LOGITS)).argmax(axis=1)
     rows = pq.read_table(output / "predictions").sort_by("id")

@@ -6,7 +6,8 @@
     OUT/samples/rows-R.parquet     id, text: what the teacher sees in sample R; it holds the rows of the one before
     OUT/samples/R/                 a store of zsd label with these rows, and the student distilled from it
     OUT/samples/R.json             what its student is expected to save
-    OUT/deferral.json              the threshold of the last student
+    OUT/final/student/             the student of the last sample, now taught the pilot rows, too
+    OUT/deferral.json              its threshold
     OUT/predictions/               all rows, answered; manifest.json says by whom and at what cost
 
 Every stage is a job of its own that can be killed and goes on where it stopped. A sample takes the logits of the one
@@ -51,6 +52,7 @@ from zsd.teachers.nli import absolute_checkpoint, teacher_checkpoint
 from zsd.training_data import heldout_mask
 
 SAMPLES = "samples"
+FINAL = "final"
 NOT_IDENTITY = frozenset(
     {"data", "output", "labels", "label", "ray_address", "cpu_actors", "gpu_actors", "cpus_per_actor"}
     | {"num_workers", "min_workers", "max_rejected", "target_file_rows"}
@@ -92,8 +94,12 @@ def annotate(config: AnnotateConfig, arguments: dict[str, Any]) -> dict[str, Any
     while (trained := next_trained(samples, plan, config.growth)) is not None:
         samples.append(_sample(config, arguments, plan, ingest, len(samples), trained))
     last = _folder(config, len(samples) - 1)
+    final = storage.join(storage.resolve(config.output).uri, FINAL)
+    say(f"annotate: sample {len(samples) - 1} is enough: its pilot rows are taught, too")
+    distill(_distill_config(config, last, final, plan.proof), arguments)
     corpus = Corpus(rows=plan.corpus_rows, known=samples[-1].rows)
-    manifest = predict(_predict_config(config, last, samples[-1].shortlist), proof=plan.proof, corpus=corpus)
+    asked_of = _predict_config(config, final, last, samples[-1].shortlist)
+    manifest = predict(asked_of, proof=plan.proof, corpus=corpus)
     summary = _summary(config, manifest, samples, hypotheses=len(labels.hypotheses))
     if manifest.get("annotation") != summary:
         manifest |= {"annotation": summary}
@@ -130,7 +136,7 @@ def _sample(
         storage.write_table_atomic(rows, pa.concat_tables(_sampled(config, plan, ingest, trained)))
     before = (_folder(config, number - 1),) if number else ()
     manifest = label(_label_config(config, rows, folder, before))
-    distill(_distill_config(config, folder, plan), arguments)
+    distill(_distill_config(config, folder, folder, plan.heldout), arguments)
     directory = student_directory(folder)
     student = load_student(directory, engine=config.student_engine, precision=config.student_precision)
     pilot = heldout_rows(Store(folder), read_card(directory), above=plan.proof)
@@ -175,19 +181,19 @@ def _label_config(config: AnnotateConfig, rows: str, folder: str, before: tuple[
     )
 
 
-def _distill_config(config: AnnotateConfig, folder: str, plan: Plan) -> DistillConfig:
+def _distill_config(config: AnnotateConfig, store: str, output: str, heldout: float) -> DistillConfig:
     asked = shared_options(config, TrainingChoices)
     return DistillConfig(
-        **asked, soft_labels=folder, output=folder, heldout_fraction=plan.heldout, ray_address=config.ray_address
+        **asked, soft_labels=store, output=output, heldout_fraction=heldout, ray_address=config.ray_address
     )
 
 
-def _predict_config(config: AnnotateConfig, folder: str, shortlist: int | None) -> PredictConfig:
+def _predict_config(config: AnnotateConfig, model: str, store: str, shortlist: int | None) -> PredictConfig:
     asked = shared_options(config, CorpusConfig)
     return PredictConfig(
         **asked,
-        model=folder,
-        soft_labels=folder,
+        model=model,
+        soft_labels=store,
         engine=config.student_engine,
         precision=config.student_precision,
         defer_to="teacher",
