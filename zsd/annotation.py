@@ -20,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import norm
@@ -68,6 +68,11 @@ class Plan:
         """Proof and pilot rows, about."""
         return round(self.heldout * self.corpus_rows)
 
+    @property
+    def pilot_rows(self) -> int:
+        """Pilot rows, about."""
+        return round((self.heldout - self.proof) * self.corpus_rows)
+
     def risk(self, rows: int) -> float:
         """Share of the proof rows that may differ where the teacher has answered so many rows of the corpus."""
         proof = round(self.proof * self.corpus_rows)
@@ -99,9 +104,13 @@ class Sample:
     shortlist: int | None
     agreement: float
 
-    def total(self, corpus_rows: int) -> float:
-        """What the teacher will have cost if it stays at this sample, in rows asked about all classes."""
-        return self.rows + self.cost * (corpus_rows - self.rows)
+    def total(self, plan: Plan) -> float:
+        """What the teacher will have cost if it stays at this sample, in rows asked about all classes.
+
+        The student that will answer is taught the pilot rows, too.
+        """
+        cost = self.cost * gain((self.trained + plan.pilot_rows) / self.trained)
+        return self.rows + cost * (plan.corpus_rows - self.rows)
 
 
 def make_plan(
@@ -208,13 +217,18 @@ def next_trained(samples: Sequence[Sample], plan: Plan, growth: float) -> int | 
     last = samples[-1]
     trained = round(last.trained * growth)
     rows = last.rows + trained - last.trained
-    if rows >= min(last.total(plan.corpus_rows), plan.corpus_rows):
+    if rows >= min(last.total(plan), plan.corpus_rows):
         return None
-    gain = FIRST_GAIN ** math.log2(growth)
+    falls_to = gain(growth)
     if len(samples) > 1 and samples[-2].cost:
-        gain = min(1.0, last.cost / samples[-2].cost)
-    following = rows + gain * last.cost * (plan.corpus_rows - rows)
-    return trained if following < last.total(plan.corpus_rows) else None
+        falls_to = min(1.0, last.cost / samples[-2].cost)
+    following = replace(last, rows=rows, trained=trained, cost=falls_to * last.cost)
+    return trained if following.total(plan) < last.total(plan) else None
+
+
+def gain(growth: float) -> float:
+    """What the cost of deferral is expected to fall to with so many times the trained rows."""
+    return math.pow(FIRST_GAIN, math.log2(growth))
 
 
 def sample_mask(ids: Sequence[str], share: float) -> BoolArray:

@@ -93,11 +93,11 @@ def test_samples_grow_until_more_would_cost_more(
         assert trained > samples[-1].trained
         samples.append(taken(trained))
         assert len(samples) < 40
-    totals = [sample.total(corpus_rows) for sample in samples]
+    totals = [sample.total(made) for sample in samples]
     assert all(sample.rows <= corpus_rows for sample in samples)
     assert totals[-1] <= 1.5 * min(totals)
     cheaper = taken(min(round(samples[-1].trained * growth), corpus_rows - made.heldout_rows))
-    assert totals[-1] <= max(2.0, growth) * cheaper.total(corpus_rows)
+    assert totals[-1] <= max(2.0, growth) * cheaper.total(made)
 
 
 def test_a_student_that_no_longer_improves_is_the_last() -> None:

@@ -147,7 +147,7 @@ def _sample(
     say(
         f"annotate: sample {number}: {sample.rows:,} of {plan.corpus_rows:,} rows labelled by the teacher; the student "
         f"agrees on {sample.agreement:.1%} of {len(pilot.texts):,} pilot rows and would defer {sample.deferred:.1%}: "
-        f"in all as many pairs as {sample.total(plan.corpus_rows):,.0f} rows have"
+        f"in all as many pairs as {sample.total(plan):,.0f} rows have"
     )
     return sample
 
