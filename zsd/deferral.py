@@ -113,7 +113,7 @@ class Corpus:
     rows: int
     known: int
 
-    def fewer(self, differing: int, all_differing: int, rows: int) -> float:
+    def at_most(self, differing: int, all_differing: int, rows: int) -> float:
         """How likely it is that so few of ``rows`` held-out rows differ, where of these and the unknown ones together
         so many do."""
         drawn_from = rows + self.rows - self.known
@@ -128,7 +128,7 @@ def agreement_bound(rows: int, differing: int, alpha: float, corpus: Corpus | No
     """
     if corpus is not None:
         unknown = range(corpus.rows - corpus.known + 1)
-        beyond = bisect_left(unknown, -alpha, key=lambda more: -corpus.fewer(differing, differing + more, rows))
+        beyond = bisect_left(unknown, -alpha, key=lambda more: -corpus.at_most(differing, differing + more, rows))
         return 1 - (beyond - 1) / corpus.rows
     if differing >= rows:
         return 0.0
@@ -140,7 +140,7 @@ def most_differing(rows: int, min_agreement: float, alpha: float, corpus: Corpus
     if corpus is not None:
         allowed = math.floor((1 - min_agreement) * corpus.rows * (1 + 1e-12))
         numbers = range(rows + 1)
-        return bisect_right(numbers, alpha, key=lambda most: corpus.fewer(most, allowed + most + 1, rows)) - 1
+        return bisect_right(numbers, alpha, key=lambda most: corpus.at_most(most, allowed + most + 1, rows)) - 1
     quantile = int(binom.ppf(alpha, rows, 1 - min_agreement))  # the smallest number of at least that probability
     return quantile if binom.cdf(quantile, rows, 1 - min_agreement) <= alpha else quantile - 1
 

@@ -134,17 +134,40 @@ def check_reads_on(model: Any) -> None:
     Raises:
         StudentError: each token of this architecture reads only those before it (GPT).
     """
-    length = 1 + max(max(own) for own in model.config.class_places)
-    ids_BL = torch.ones((2, length + 8), dtype=torch.int64)
-    ids_BL[1, length:] = 2
-    with torch.inference_mode():
-        logits_BK = model.eval()(ids_BL).logits
+    ids = [0, *getattr(model.config, PROMPT)]
+    rows_VD = model.get_input_embeddings().weight
+    others = (rows_VD != rows_VD[ids[-1]]).any(dim=1).nonzero()
+    model.eval()
+    with torch.no_grad():  # one by one: the rows of a batch may differ by rounding
+        same, other = (model(torch.tensor([[*ids, last]])).logits for last in (ids[-1], int(others[-1])))
     model.train()
-    if torch.equal(logits_BK[0], logits_BK[1]):
+    if torch.equal(same, other):
         raise StudentError(
             f"a {model.config.model_type} reads from left to right, so that class names before a text would not know "
             "it: use --student layers:half"
         )
+
+
+def check_prompt(config: Any) -> None:
+    """See that a configuration has a prompt of token ids, and for each class some of its positions.
+
+    Raises:
+        StudentError: it is damaged.
+    """
+    ids, places = getattr(config, PROMPT, None) or [], getattr(config, PLACES)
+    if not (
+        _numbers(ids, range(config.vocab_size))
+        and isinstance(places, list)
+        and len(places) == config.num_labels
+        and all(_numbers(own, range(1, len(ids) + 1)) for own in places)
+    ):
+        raise StudentError(
+            f"the student's config.json is damaged: {PROMPT} and {PLACES} do not fit each other: make it again"
+        )
+
+
+def _numbers(found: Any, allowed: range) -> bool:
+    return isinstance(found, list) and len(found) > 0 and all(type(one) is int and one in allowed for one in found)
 
 
 def put_prompt(tokenizer: Any, config: Any) -> Any:
@@ -155,11 +178,8 @@ def put_prompt(tokenizer: Any, config: Any) -> Any:
     """
     if is_joint(config):
         first, last = (tokenizer.cls_token, tokenizer.cls_token_id), (tokenizer.sep_token, tokenizer.sep_token_id)
-        ids, places = list(getattr(config, PROMPT, None) or ()), getattr(config, PLACES)
-        if len(places) != config.num_labels or not all(own and set(own) <= {*range(1, len(ids) + 1)} for own in places):
-            raise StudentError(
-                f"the student's config.json is damaged: {PROMPT} and {PLACES} do not fit each other: make it again"
-            )
+        check_prompt(config)
+        ids = list(getattr(config, PROMPT))
         names = {"id": "[CLASSES]", "ids": ids, "tokens": tokenizer.convert_ids_to_tokens(ids)}
         tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
             single=f"{first[0]} [CLASSES] {last[0]} $A {last[0]}", special_tokens=[first, last, names]

@@ -153,7 +153,16 @@ def test_training_goes_on_from_one_also_with_other_classes(student: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "damage", [{"class_prompt": None}, {"class_places": [[1], [2]]}, {"class_places": [[1], [2], [], [4]]}]
+    "damage",
+    [
+        {"class_prompt": None},
+        {"class_places": [[1], [2]]},
+        {"class_places": [[1], [2], [], [4]]},
+        {"class_prompt": [99999] * 10},
+        {"class_prompt": ["the"] * 10},
+        {"class_places": 3},
+        {"class_places": [1, 2, 3, 4]},
+    ],
 )
 def test_a_damaged_configuration_is_told(student: Path, tmp_path: Path, damage: dict[str, Any]) -> None:
     shutil.copytree(student, tmp_path / "student")
@@ -161,6 +170,14 @@ def test_a_damaged_configuration_is_told(student: Path, tmp_path: Path, damage: 
     file.write_text(json.dumps(json.loads(file.read_text()) | damage))
     with pytest.raises(StudentError, match=r"config.json is damaged"):
         load_student(tmp_path / "student")
+    with pytest.raises(StudentError, match=r"config.json is damaged"):
+        built(str(tmp_path / "student"), None)
+
+
+def test_a_joint_student_is_no_teacher(student: Path) -> None:
+    for spec in ("joint:1", "layers:1"):
+        with pytest.raises(StudentError, match="is a joint student: name a teacher"):
+            built(spec, student)
 
 
 def test_an_architecture_that_cannot_read_on_is_refused(tmp_path: Path) -> None:

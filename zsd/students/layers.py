@@ -19,7 +19,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from zsd.errors import StudentError
-from zsd.joint_encoder import PLACES, check_reads_on, class_prompt, classifier_for, is_joint, put_prompt
+from zsd.joint_encoder import check_prompt, check_reads_on, class_prompt, classifier_for, is_joint, put_prompt
 from zsd.quiet import quiet_transformers
 from zsd.students.checkpoint import from_pretrained, load_tokenizer
 from zsd.students.folder import checkpoint_here
@@ -81,6 +81,7 @@ def _from_checkpoint(source: str, head: dict[str, Any], names: list[str], tokeni
     config = from_pretrained(AutoConfig, source)
     own = config.id2label
     if is_joint(config):
+        check_prompt(config)
         head = head | class_prompt(tokenizer, names, max_length=model_max_length(tokenizer, config))
     model, found = from_pretrained(
         classifier_for(config),
@@ -105,6 +106,8 @@ def _from_checkpoint(source: str, head: dict[str, Any], names: list[str], tokeni
 
 def _from_layers(source: str, spec: StudentSpec, head: dict[str, Any], tokenizer: Any) -> Any:
     teacher = from_pretrained(AutoModelForSequenceClassification, source, dtype=torch.float32)
+    if is_joint(teacher.config):
+        raise StudentError(f"teacher {source!r} is a joint student: name a teacher")
     path, total = _layer_list(teacher, source)
     wanted = _layer_count(spec.layers or "half", total)
     if wanted > total:
@@ -160,8 +163,6 @@ def _smaller_config(config: Any, kept: list[int], total: int, head: dict[str, An
         small.layer_types = [layer_types[i] for i in kept]
     for key, value in head.items():
         setattr(small, key, value)
-    if is_joint(config) and PLACES not in head:
-        raise StudentError("a joint student is no teacher: name another one")
     # Soft labels regularize by themselves: without dropout a CPU step is a sixth cheaper and held-out KL no worse.
     for key, value in config.to_dict().items():
         if "dropout" in key and isinstance(value, float):
