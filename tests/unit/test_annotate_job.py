@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -202,6 +203,34 @@ def test_what_annotate_refuses(asked: Callable[..., AnnotateConfig], tmp_path: P
         asked(tmp_path, patience=2)
     with pytest.raises(ConfigError, match="too small to sample"):
         annotate(asked(tmp_path / "out", judging_rows=300), {})
+
+
+def test_a_student_that_was_trained_on_the_judging_rows_is_refused(
+    asked: Callable[..., AnnotateConfig],
+    annotated: tuple[Path, dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    install(monkeypatch, after=0)
+    final = annotated[0] / "final" / "student"
+    with pytest.raises(ConfigError, match=r"held 11\.11% of the rows out .* 16\.67% must judge it here"):
+        annotate(asked(tmp_path / "out", student=str(final), judging_rows=150), {})
+
+
+def test_the_teacher_answers_every_row_that_a_person_has_reviewed(
+    asked: Callable[..., AnnotateConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch)
+    mine = asked(tmp_path / "out")
+    texts = Path(mine.data[0]).read_text().splitlines()[::9]
+    gold = tmp_path / "gold.jsonl"
+    gold.write_text("".join(json.dumps({"text": text, "label": NAMES[n % 2]}) + "\n" for n, text in enumerate(texts)))
+    manifest = annotate(replace(mine, gold=(str(gold),)), {})
+    rows = pq.read_table(tmp_path / "out" / "predictions").to_pylist()
+    by = {row["text"]: row["answered_by"] for row in rows}
+    assert {by[text] for text in texts} == {"teacher"}
+    assert manifest["answered_by"]["student"] > 0
+    assert manifest["deferral"]["known_rows"] > 100 + 34 + 60
 
 
 def test_reviewed_rows_are_read_before_anything_is_labelled(

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, fields, replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -50,6 +51,7 @@ from zsd.students.folder import student_directory
 from zsd.students.spec import JOINT_STUDENT, default_encoder
 from zsd.teachers.nli import absolute_checkpoint, teacher_checkpoint
 from zsd.training_data import heldout_mask
+from zsd.training_plan import earlier_student
 
 SAMPLES = "samples"
 FINAL = "final"
@@ -73,7 +75,8 @@ def annotate(config: AnnotateConfig, arguments: dict[str, Any]) -> dict[str, Any
     if not storage.resolve(config.output).is_local:
         raise ConfigError(f"--output {config.output}: zsd annotate works in a local or mounted folder only")
     labels = config.label_set()
-    read_reviewed(config, labels.names, multi_label=labels.multi_label)  # a mistake in them is found before labelling
+    gold = read_reviewed(config, labels.names, multi_label=labels.multi_label)
+    reviewed = frozenset(gold.texts if gold else ())
     config = replace(config, student=config.student or default_student(config, labels))
     asked = {one.name: getattr(config, one.name) for one in fields(config) if one.name not in NOT_IDENTITY}
     identity = asked | {
@@ -90,9 +93,14 @@ def annotate(config: AnnotateConfig, arguments: dict[str, Any]) -> dict[str, Any
         judging_rows=config.judging_rows,
         first_rows=config.first_rows,
     )
-    samples = [_sample(config, arguments, plan, ingest, 0, plan.first)]
+    _check_never_saw_proof(config, plan)
+
+    def sample(number: int, trained: int) -> Sample:
+        return _sample(config, arguments, plan, number, _sampled(config, plan, ingest, trained, reviewed), trained)
+
+    samples = [sample(0, plan.first)]
     while (trained := next_trained(samples, plan, config.growth)) is not None:
-        samples.append(_sample(config, arguments, plan, ingest, len(samples), trained))
+        samples.append(sample(len(samples), trained))
     last = _folder(config, len(samples) - 1)
     final = storage.join(storage.resolve(config.output).uri, FINAL)
     say(f"annotate: sample {len(samples) - 1} is enough: its pilot rows are taught, too")
@@ -120,12 +128,28 @@ def default_student(config: AnnotateConfig, labels: LabelSet) -> str:
     return JOINT_STUDENT
 
 
+def _check_never_saw_proof(config: AnnotateConfig, plan: Plan) -> None:
+    """Refuse to go on from a student that was trained on rows which are to prove the bound."""
+    card = earlier_student(config.student or "")
+    if card is not None and card["heldout"]["fraction"] < plan.proof:
+        raise ConfigError(
+            f"--student {config.student}: held {card['heldout']['fraction']:.2%} of the rows out of its training, and "
+            f"{plan.proof:.2%} must judge it here: give a student with a larger --heldout-fraction, or fewer "
+            "--judging-rows"
+        )
+
+
 def _folder(config: AnnotateConfig, number: int) -> str:
     return storage.join(storage.resolve(config.output).uri, SAMPLES, str(number))
 
 
 def _sample(
-    config: AnnotateConfig, arguments: dict[str, Any], plan: Plan, ingest: IngestResult, number: int, trained: int
+    config: AnnotateConfig,
+    arguments: dict[str, Any],
+    plan: Plan,
+    number: int,
+    sampled: Iterator[pa.Table],
+    trained: int,
 ) -> Sample:
     """Label a sample, train its student, and look at the pilot rows."""
     record, folder = f"{_folder(config, number)}.json", _folder(config, number)
@@ -133,7 +157,7 @@ def _sample(
         return Sample(**read_json(record))
     rows = storage.join(config.output, SAMPLES, f"rows-{number}.parquet")
     if not storage.exists(rows):
-        storage.write_table_atomic(rows, pa.concat_tables(_sampled(config, plan, ingest, trained)))
+        storage.write_table_atomic(rows, pa.concat_tables(sampled))
     before = (_folder(config, number - 1),) if number else ()
     manifest = label(_label_config(config, rows, folder, before))
     distill(_distill_config(config, folder, folder, plan.heldout), arguments)
@@ -152,8 +176,13 @@ def _sample(
     return sample
 
 
-def _sampled(config: AnnotateConfig, plan: Plan, ingest: IngestResult, trained: int) -> Iterator[pa.Table]:
-    """The rows of a sample: the held-out ones, and so many of the others."""
+def _sampled(
+    config: AnnotateConfig, plan: Plan, ingest: IngestResult, trained: int, reviewed: frozenset[str]
+) -> Iterator[pa.Table]:
+    """The rows of a sample: the held-out ones, so many of the others, and all that a person has reviewed.
+
+    A student that has learned a person's label of a row answers that row unlike one it has not seen: the teacher does.
+    """
     share = plan.trained_share(trained)
     for shard in ingest.shards:
         place = storage.resolve(storage.join(config.output, "corpus", shard.name))
@@ -161,6 +190,8 @@ def _sampled(config: AnnotateConfig, plan: Plan, ingest: IngestResult, trained: 
             for batch in pq.ParquetFile(file).iter_batches(columns=["id", "text"]):
                 ids = batch.column("id").to_pylist()
                 wanted_N = heldout_mask(ids, plan.heldout) | sample_mask(ids, share)
+                if reviewed:
+                    wanted_N |= np.array([text in reviewed for text in batch.column("text").to_pylist()])
                 yield pa.Table.from_batches([batch]).filter(pa.array(wanted_N))
 
 
