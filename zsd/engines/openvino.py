@@ -20,8 +20,9 @@ import numpy as np
 
 from zsd.checkpoint import Checkpoint
 from zsd.compile.compiled import INT8_OPENVINO
-from zsd.compile.openvino_core import has_bf16, openvino_core, precision_hint
+from zsd.compile.openvino_core import has_amx, has_bf16, openvino_core, precision_hint
 from zsd.compile.probes import stored_probes
+from zsd.compile.split_softmax import LONGEST, split_softmax
 from zsd.engines.base import FloatArray, IntArray, Placement
 from zsd.engines.fixed_shapes import Shapes, affordable_buckets, bucket_lengths, least_shape
 from zsd.engines.lanes import Lanes
@@ -88,6 +89,7 @@ class OpenVINOEngine:
             # Several actors on a node would all be pinned to its first cores.
             "ENABLE_CPU_PINNING": False,
         }
+        self._splits = precision != "fp32" and has_amx()
         self._probes = stored_probes(checkpoint)
         self._shapes = Shapes(self._compile)
         # A model that OpenVINO cannot run is refused now, and not with the first rows.
@@ -105,6 +107,8 @@ class OpenVINOEngine:
         try:
             model = self._source.clone()
             model.reshape({port.any_name: [rows, length] for port in model.inputs})
+            if self._splits and length <= LONGEST:
+                split_softmax(model)
             compiled = _Compiled(self._core.compile_model(model, "CPU", self._settings), self.threads)
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot run shape {rows} x {length}: {in_one_line(error)}") from None
