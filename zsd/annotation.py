@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import norm
 
+from zsd.batching import IntArray
 from zsd.confidence import BoolArray, FloatArray, confidence, differs
 from zsd.deferral import Corpus, missed, most_differing
 from zsd.errors import ConfigError
@@ -201,11 +202,23 @@ def outlook(student_NK: FloatArray, teacher_NK: FloatArray, *, multi_label: bool
         if size is not None and missed_N.sum() > risk * rows:
             continue
         differing_N = missed_N.sum() + np.cumsum(wrong_N[order_N].astype(np.int64) - missed_N[order_N])
-        answered = np.flatnonzero(differing_N <= risk * rows)
-        deferred = 1 - ((int(answered[-1]) + 1) / rows if len(answered) else 0.0)
+        deferred = 1 - _answered(differing_N, risk * rows) / rows
         cost = deferred * (labels if size is None else size) / labels
         found.append(Outlook(deferred=deferred, shortlist=size, cost=cost, agreement=1 - float(wrong_N.mean())))
     return min(found, key=lambda one: one.cost)
+
+
+def _answered(differing_N: IntArray, allowed: float) -> float:
+    """How many rows a student may answer, between those of the two whole numbers that may differ: of some hundred pilot
+    rows only a few may, and a whole number of them would be too few by a quarter."""
+
+    def upto(most: int) -> int:
+        passed = np.flatnonzero(differing_N <= most)
+        return int(passed[-1]) + 1 if len(passed) else 0
+
+    whole = math.floor(allowed)
+    fewer = upto(whole)
+    return fewer + (allowed - whole) * (upto(whole + 1) - fewer)
 
 
 def next_trained(samples: Sequence[Sample], plan: Plan, growth: float) -> int | None:
