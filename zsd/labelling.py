@@ -36,7 +36,7 @@ from zsd.shards import (
 )
 from zsd.soft_labels.content_free import CONTENT_FREE, ContentFree, content_free_texts, write_content_free
 from zsd.teachers.nli import NLITeacher, load_teacher
-from zsd.teachers.scoring import Scorer, Scores
+from zsd.teachers.scoring import Known, Scorer, Scores
 from zsd.unit_rows import Skip, probed_rows, unit_rows
 from zsd.units import Unit
 
@@ -152,6 +152,7 @@ class LabelWorker:
             truncated=sum(scores.truncated for scores in done),
             windowed=sum(scores.windowed for scores in done),
             windows=sum(scores.windows for scores in done),
+            rechecked=sum(scores.rechecked for scores in done),
             padding_waste=round(1 - tokens / max(1.0, computed), 4),
             seconds=round(time.time() - started - waited, 4),
             started=started + waited,  # as if it had not waited for the engine
@@ -185,21 +186,21 @@ class LabelWorker:
         texts = table["text"].to_pylist()
         if LOGITS[0] not in table.column_names:
             return self._score(self.scorer, texts)
-        known = [matrix(table[name]).copy() for name in LOGITS]
+        known = (matrix(table[LOGITS[0]]).copy(), matrix(table[LOGITS[1]]).copy())
         missing = np.flatnonzero(np.isnan(known[0]).all(axis=0))
-        scores, waited = self._score(self.scorer.subset(missing.tolist()), texts)
+        scores, waited = self._score(self.scorer.subset(missing.tolist()), texts, known)
         for logits_NH, new in zip(known, (scores.raw_entailment, scores.raw_contradiction), strict=True):
             logits_NH[:, missing] = new
         return replace(scores, raw_entailment=known[0], raw_contradiction=known[1]), waited
 
-    def _score(self, scorer: Scorer, texts: list[str]) -> tuple[Scores, float]:
+    def _score(self, scorer: Scorer, texts: list[str], known: Known | None = None) -> tuple[Scores, float]:
         """The rows' logits, and the seconds spent waiting for another thread's turn with the engine."""
         with self._tokenizer_free:
             prepared = scorer.prepare(texts)
         asked = time.time()
         with self._engine_free:
             waited = time.time() - asked
-            return scorer.run(prepared), waited
+            return scorer.run(prepared, known=known), waited
 
     def _scorer(self, teacher: NLITeacher, placement: Placement) -> Scorer:
         """The engine that was asked for; for ``auto`` the one chosen on this node, by trials if there were none yet."""

@@ -67,6 +67,7 @@ def make_manifest(
         "truncated": sum(r.truncated for r in records),
         "windowed": sum(r.windowed for r in records),
         "windows": sum(r.windows for r in records),
+        "rechecked": sum(r.rechecked for r in records),
         "padding_waste": round(1 - sum(r.tokens for r in records) / max(1.0, computed), 4),
         **(_answered_by(records) if "deferral" in identity else {}),
         "engine": "+".join(sorted({r.engine for r in records})),

@@ -53,6 +53,7 @@ class UnitRecord:
         windowed: rows of which the text was split into windows.
         windows: how many windows these have together.
         choice: file below ``engines/`` that says why this engine, where there is one.
+        rechecked: pairs that were run again in more precision.
         rejected: rows of the unit that the model failed on; they are not in the file.
         by_teacher: rows of a student's predictions that its teacher answered, from a store or anew.
         teacher_rows: rows that the teacher was asked about anew.
@@ -73,6 +74,7 @@ class UnitRecord:
     windowed: int = 0
     windows: int = 0
     choice: str = ""
+    rechecked: int = 0
     rejected: int = 0
     by_teacher: int = 0
     teacher_rows: int = 0

@@ -36,7 +36,9 @@ def window_starts(tokens: int, room: int) -> list[int]:
     return [number * (tokens - room) // gaps for number in range(gaps + 1)]
 
 
-def pool_windows(entailment_WK: FloatArray, contradiction_WK: FloatArray, row_W: IntArray) -> tuple[FloatArray, ...]:
+def pool_windows(
+    entailment_WK: FloatArray, contradiction_WK: FloatArray, row_W: IntArray
+) -> tuple[FloatArray, FloatArray]:
     """Logits of windows to logits of rows: largest entailment, and the contradiction of the window that has it.
 
     Args:

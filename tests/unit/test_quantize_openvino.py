@@ -13,7 +13,7 @@ from tests.families import LINES
 from zsd.batching import PairSet, pair_layout
 from zsd.compile.compiled import INT8_OPENVINO
 from zsd.compile.export import exported_onnx
-from zsd.compile.heldout import HeldOut
+from zsd.compile.heldout import HeldOut, Rechecked
 from zsd.compile.openvino_core import openvino_core
 from zsd.compile.probes import Run
 from zsd.compile.quantize_openvino import Product, attempts, find_products, quantize_openvino
@@ -22,6 +22,12 @@ from zsd.engines.base import Placement
 from zsd.errors import EngineError
 from zsd.labels import LabelSet
 from zsd.teachers.nli import NLITeacher, load_teacher
+
+ENOUGH = (
+    Rechecked(agreement=0.5, within=1.0, share=0.01),
+    Rechecked(agreement=1.0, within=1.0, share=0.2),  # too many pairs
+    Rechecked(agreement=1.0, within=0.2, share=0.01),
+)
 
 
 @pytest.fixture
@@ -51,7 +57,7 @@ def test_attempts_leave_out_more_and_more_the_most_harmful_first() -> None:
     products = [Product(name=str(i), kind=kind) for i, kind in enumerate(kinds)]
     tried = [set(names) for names in attempts(products, error)]
     attention = {"1", "2", "7", "8"}
-    assert tried[:4] == [set(), attention, attention | {"11"}, attention | {"5", "11"}]
+    assert tried[:3] == [attention, attention | {"11"}, attention | {"5", "11"}]
     assert all(fewer < more for fewer, more in itertools.pairwise(tried))
     assert len(tried[-1]) < len(kinds)
 
@@ -67,16 +73,17 @@ def test_int8_with_the_wanted_agreement_is_written_and_runs(
     heldout = HeldOut.of_teacher(teacher, LabelSet(names=("so", "no")), LINES, torch_fp32.logits)
     measured: list[float] = []
 
-    def agreement(run: Run) -> float:
+    def with_recheck(run: Run, least: float) -> Rechecked:
         measured.append(heldout.error(run, len(LINES)))
-        return 0.5 if len(measured) < 3 else 1.0
+        return ENOUGH[len(measured) - 1]
 
-    monkeypatch.setattr(heldout, "agreement", agreement)
+    monkeypatch.setattr(heldout, "with_recheck", with_recheck)
     done = quantize_openvino(
         exported_onnx(teacher), inputs, heldout, compiled / INT8_OPENVINO, min_agreement=0.99, threads=1
     )
-    assert len(measured) == 3 and done.agreement == 1.0 and done.integer == 18 - 5
-    assert sum(name.endswith("output/dense/MatMul") for name in done.left_out) == 1
+    assert len(measured) == 3 and done.agreement == 1.0 and done.integer == 18 - 6
+    assert (done.within, done.rechecked) == (0.2, 0.01)
+    assert sum(name.endswith("output/dense/MatMul") for name in done.left_out) == 2
     engine = load_engine("openvino", load_teacher(str(compiled)), Placement(), "int8")
     found = np.concatenate([engine.logits(batch) for batch in inputs])
     assert 0 < np.abs(found - np.concatenate(exact)).max() < 0.3 * np.ptp(np.concatenate(exact))
@@ -89,7 +96,7 @@ def test_an_agreement_that_cannot_be_reached_is_an_error(
     heldout = HeldOut.of_teacher(
         teacher, LabelSet(names=("so", "no")), LINES, load_engine("torch", teacher, Placement()).logits
     )
-    monkeypatch.setattr(heldout, "agreement", lambda _: 0.8)
+    monkeypatch.setattr(heldout, "with_recheck", lambda *_: Rechecked(agreement=0.8, within=0.0, share=0.0))
     with pytest.raises(EngineError, match=r"no int8 form .* reaches an agreement of 0.99 .*\(the best has 0.800\)"):
         quantize_openvino(
             exported_onnx(teacher),

@@ -21,6 +21,7 @@ from zsd.errors import EngineError
 from zsd.labels import LabelSet
 from zsd.soft_labels import soft_labels
 from zsd.teachers.nli import NLITeacher
+from zsd.teachers.recheck import load_recheck
 from zsd.teachers.scoring import Scorer
 
 REFERENCE = ("torch", "fp32")
@@ -86,13 +87,14 @@ def teacher_pass(teacher: NLITeacher, labels: LabelSet, texts: Sequence[str], *,
     """The pass of a teacher over N texts, with so many threads."""
 
     def one_pass(name: str, precision: str) -> tuple[FloatArray, float]:
-        engine = load_engine(name, teacher, Placement(device="cpu", threads=threads), precision)
+        placement = Placement(device="cpu", threads=threads)
+        engine = load_engine(name, teacher, placement, precision)
+        scorer = Scorer(teacher, engine, labels, recheck=load_recheck(name, precision, teacher, placement))
         try:
-            scorer = Scorer(teacher, engine, labels)
             prepared = scorer.prepare(texts)
             scores, seconds = second_run(lambda: scorer.run(prepared))
         finally:
-            engine.close()
+            scorer.close()
         probs_NK = soft_labels(scores.entailment, scores.contradiction, multi_label=labels.multi_label, temperature=1.0)
         return probs_NK, len(texts) / seconds
 

@@ -7,6 +7,7 @@ C outputs.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +16,32 @@ from zsd.batching import FloatArray, IntArray, PairSet, pair_layout
 from zsd.checkpoint import Checkpoint, Sequences
 from zsd.compile.probes import Run
 from zsd.labels import LabelSet
+from zsd.soft_labels.close import close_pairs
 from zsd.teachers.nli import NLITeacher
 
 BoolArray = npt.NDArray[np.bool_]
 Outcome = Callable[[FloatArray], BoolArray]
+Close = Callable[[FloatArray, float], BoolArray]
 ROWS = 16
 """Sequences of a batch, all of about one length."""
+
+WITHIN = tuple(round(0.05 * step, 2) for step in range(1, 21))
+"""How close is close, as differences of raw logits: what is tried."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rechecked:
+    """What a second look at close sequences brings.
+
+    Attributes:
+        agreement: with the reference, after it.
+        within: how close is close; 0: there is no second look.
+        share: of the sequences, looked at again.
+    """
+
+    agreement: float
+    within: float
+    share: float
 
 
 class HeldOut:
@@ -30,11 +51,14 @@ class HeldOut:
         sequences: what the model reads: P of them.
         outcome: [P, C] logits to [N, K], which labels are the answer of each row.
         reference: the fp32 model.
+        close: [P, C] logits and how close is close to [P], which sequences a teacher looks at again
+            (`zsd.teachers.recheck`); None of a student, which does not.
     """
 
-    def __init__(self, sequences: Sequences, outcome: Outcome, reference: Run) -> None:
+    def __init__(self, sequences: Sequences, outcome: Outcome, reference: Run, close: Close | None = None) -> None:
         self.sequences = sequences
         self.outcome = outcome
+        self.close = close
         self.logits_PC = self._run(reference, np.arange(len(sequences.lengths)))
         self.outcome_NK = outcome(self.logits_PC)
 
@@ -48,7 +72,12 @@ class HeldOut:
                 return entailment_NK > logits_PC[:, teacher.classes.contradiction].reshape(entailment_NK.shape)
             return _highest(entailment_NK)
 
-        return cls(all_pairs(teacher, labels, texts), outcome, reference)
+        def close(logits_PC: FloatArray, within: float) -> BoolArray:
+            columns = (teacher.classes.entailment, teacher.classes.contradiction)
+            logits = (logits_PC[:, column].reshape(-1, len(labels)) for column in columns)
+            return close_pairs(*logits, templates=1, multi_label=labels.multi_label, within=within).reshape(-1)
+
+        return cls(all_pairs(teacher, labels, texts), outcome, reference, close)
 
     @classmethod
     def of_student(cls, student: Checkpoint, texts: Sequence[str], reference: Run, *, multi_label: bool) -> HeldOut:
@@ -61,14 +90,40 @@ class HeldOut:
 
     def agreement(self, run: Run) -> float:
         """Share of the rows with the same top label (multi-label: the same labels) as the reference."""
-        same_NK = self.outcome(self._run(run, np.arange(len(self.logits_PC)))) == self.outcome_NK
-        return float(same_NK.all(axis=1).mean())
+        return self._agreement(self._all(run))
+
+    def with_recheck(self, run: Run, least: float) -> Rechecked:
+        """The agreement where sequences that are close are looked at again, by the reference, and how close that is.
+
+        As close as it takes for half of the disagreement that is allowed: these rows are not all there are.
+
+        Args:
+            run: the model that looks first.
+            least: agreement asked for.
+        """
+        logits_PC = self._all(run)
+        if self.close is None:
+            return Rechecked(agreement=self._agreement(logits_PC), within=0.0, share=0.0)
+        chosen = Rechecked(agreement=self._agreement(logits_PC), within=0.0, share=0.0)
+        for within in WITHIN:
+            if chosen.agreement >= 1 - (1 - least) / 2:
+                break
+            close_P = self.close(logits_PC, within)
+            again_PC = np.where(close_P[:, None], self.logits_PC, logits_PC)
+            chosen = Rechecked(agreement=self._agreement(again_PC), within=within, share=float(close_P.mean()))
+        return chosen
 
     def error(self, run: Run, count: int) -> float:
         """Root mean square of the differences to the reference's logits over some of the sequences."""
         chosen = np.unique(np.linspace(0, len(self.logits_PC) - 1, count).astype(np.int64))
         off = self._run(run, chosen)[chosen] - self.logits_PC[chosen]
         return float(np.sqrt(np.mean(off**2)))
+
+    def _agreement(self, logits_PC: FloatArray) -> float:
+        return float((self.outcome(logits_PC) == self.outcome_NK).all(axis=1).mean())
+
+    def _all(self, run: Run) -> FloatArray:
+        return self._run(run, np.arange(len(self.logits_PC)))
 
     def _run(self, run: Run, chosen_P: IntArray) -> FloatArray:
         logits_PC: FloatArray | None = None

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 
 from zsd.checkpoint import Sequences
-from zsd.compile.compiled import FP32_ONNX, INT8_ONNX, INT8_OPENVINO
+from zsd.compile.compiled import FP32_ONNX, INT8_ONNX, INT8_OPENVINO, write_recheck
 from zsd.compile.heldout import HeldOut, batches
 from zsd.compile.integer import quantize_onnx
 from zsd.compile.onnx_session import OnnxSession
@@ -66,11 +66,14 @@ def write_int8(
             say("compile: int8 for OpenVINO, by NNCF")
             together = [inputs for _, inputs in batches(calibration, some)][:OPENVINO_BATCHES]
             file = directory / INT8_OPENVINO
-            made[INT8_OPENVINO] = asdict(quantize_openvino(source, together, heldout, file, **common))
+            form = quantize_openvino(source, together, heldout, file, **common)
+            made[INT8_OPENVINO] = asdict(form)
+            if form.within:
+                write_recheck(directory, form.within)
     except (EngineError, RuntimeError, ValueError) as error:  # the last two: of nncf and OpenVINO themselves
         not_made[INT8_OPENVINO] = first_line(error)
-    for form, why in not_made.items():
+    for name, why in not_made.items():
         if not made or engines:
-            raise EngineError(f"{form}: {why}")
-        say(f"compile: no {form}: {why}")
+            raise EngineError(f"{name}: {why}")
+        say(f"compile: no {name}: {why}")
     return made, not_made

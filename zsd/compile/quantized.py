@@ -10,14 +10,18 @@ class Quantized:
     """An int8 model.
 
     Attributes:
-        agreement: top-1, with fp32, on the rows that decided what stays in floating point.
+        agreement: top-1, with fp32, on the rows that decided what stays in floating point (after the second look).
         integer: how many matrix products are int8.
         left_out: names of those that are not.
+        within: pairs whose logits are this close are run again in floating point (`zsd.teachers.recheck`); 0: none.
+        rechecked: share of the pairs of those rows that this was.
     """
 
     agreement: float
     integer: int
     left_out: tuple[str, ...]
+    within: float = 0.0
+    rechecked: float = 0.0
 
 
 def growing_counts(most: int) -> list[int]:

@@ -29,6 +29,7 @@ from zsd.errors import EngineError
 from zsd.labels import LabelSet
 from zsd.storage import first_line
 from zsd.teachers.nli import NLITeacher
+from zsd.teachers.recheck import load_recheck
 from zsd.teachers.scoring import Prepared, Scorer, Scores
 
 REFERENCE = ("torch", "fp32")
@@ -97,7 +98,7 @@ def load_scorer(
     lengths: LengthSample,
     long_text: str,
 ) -> Scorer:
-    """A teacher on an engine; one of fixed shapes with the buckets that suit the job's lengths.
+    """A teacher on an engine, and its second look; one of fixed shapes with the buckets that suit the job's lengths.
 
     Raises:
         EngineError: the engine cannot run this teacher here.
@@ -105,7 +106,8 @@ def load_scorer(
     """
     loaded = load_engine(engine, teacher, placement, precision)
     buckets = None if loaded.buckets is None else lengths.buckets(loaded.most_buckets)
-    return Scorer(teacher, loaded, labels, buckets=buckets, long_text=long_text)
+    recheck = load_recheck(engine, precision, teacher, placement, lengths)
+    return Scorer(teacher, loaded, labels, buckets=buckets, long_text=long_text, recheck=recheck)
 
 
 def trial_rows(*, available: int, pairs: int, labels: int, min_agreement: float) -> int:
@@ -245,7 +247,7 @@ class _Contest:
             scores, seconds = timed(scorer, prepared, within=self.best_seconds)
         except (EngineError, TimeoutError, RuntimeError) as error:  # RuntimeError: of the engine's own library
             if scorer is not None:
-                scorer.engine.close()
+                scorer.close()
             verdict = SLOWER if isinstance(error, TimeoutError) else first_line(error)
             self.trials.append(not_run(name, precision, verdict, loading))
             return
@@ -273,7 +275,7 @@ class _Contest:
         """Keep the engine, which was faster than the best so far, or close it where it is refused."""
         loser = scorer if refused else self.best
         if loser is not None:
-            loser.engine.close()
+            loser.close()
         if not refused:
             self.best, self.best_seconds = scorer, seconds
         self.trials.append(

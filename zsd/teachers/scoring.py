@@ -21,8 +21,10 @@ from zsd.engines.base import Engine
 from zsd.engines.run import run_batches
 from zsd.labels import LabelSet
 from zsd.planning import Batch, padding_waste, plan_batches
+from zsd.soft_labels.close import close_pairs
 from zsd.soft_labels.ensemble import mean_over_templates
 from zsd.teachers.nli import NLITeacher
+from zsd.teachers.recheck import Recheck
 from zsd.windows import pool_windows
 
 
@@ -40,6 +42,7 @@ class Scores:
         windowed: rows of which the text was split into windows.
         windows: how many windows these have together.
         templates: how many hypotheses each class has.
+        rechecked: pairs of these that were run again, in more precision: see `zsd.teachers.recheck`.
     """
 
     raw_entailment: FloatArray
@@ -51,6 +54,7 @@ class Scores:
     windowed: int
     windows: int
     templates: int = 1
+    rechecked: int = 0
 
     @property
     def entailment(self) -> FloatArray:
@@ -61,6 +65,10 @@ class Scores:
     def contradiction(self) -> FloatArray:
         """[N, K] contradiction logits, the mean over the templates."""
         return mean_over_templates(self.raw_contradiction, self.templates)
+
+
+Known = tuple[FloatArray, FloatArray]
+"""[N, H] raw entailment logits and [N, H] raw contradiction logits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +90,7 @@ class Scorer:
         labels: what is asked.
         buckets: lengths for an engine of fixed shapes, in place of its own; ignored by one that runs any length.
         long_text: ``truncate`` or ``window``: see `zsd.windows`.
+        recheck: runs pairs again that the engine cannot decide between.
 
     Raises:
         TeacherError: the tokenizer cannot be batched pairwise, or a hypothesis does not fit.
@@ -95,14 +104,17 @@ class Scorer:
         *,
         buckets: tuple[int, ...] | None = None,
         long_text: str = "truncate",
+        recheck: Recheck | None = None,
     ) -> None:
         self.teacher = teacher
         self.engine = engine
+        self.recheck = recheck
         self.labels = labels
         self.buckets = None if engine.buckets is None else buckets or engine.buckets
         self.windows = long_text == "window"
         self.hypotheses = labels.hypotheses
         self.templates = len(labels.templates)
+        self.columns = np.arange(len(self.hypotheses))
         self.layout = pair_layout(teacher.tokenizer)
         self.prepare(["probe"])
 
@@ -121,8 +133,15 @@ class Scorer:
         """The same teacher and engine with some of the hypotheses, by their number, each as a class of its own."""
         other = copy.copy(self)
         other.templates = 1
+        other.columns = np.asarray(columns, dtype=np.int64)
         other.hypotheses = [self.hypotheses[k] for k in columns]
         return other
+
+    def close(self) -> None:
+        """Free the models; the scorer cannot be used after it."""
+        self.engine.close()
+        if self.recheck is not None:
+            self.recheck.engine.close()
 
     def prepare(self, texts: Sequence[str], wanted_NH: npt.NDArray[np.bool_] | None = None) -> Prepared:
         """Tokenize N texts and plan the batches of what is wanted of them (None: of all pairs).
@@ -139,18 +158,16 @@ class Scorer:
             windows=self.windows,
         )
         asked_P = np.arange(len(pairs)) if wanted_NH is None else np.flatnonzero(wanted_NH[pairs.rows])
-        planned = plan_batches(
-            pairs.lengths[asked_P],
-            token_budget=self.engine.token_budget,
-            buckets=self.buckets,
-            max_length=teacher.max_length,
-            lanes=self.engine.lanes.count,
-        )
-        batches = [replace(batch, pairs=asked_P[batch.pairs]) for batch in planned]
+        batches = self._planned(pairs, asked_P, self.engine, self.buckets, self.engine.token_budget)
         return Prepared(rows=len(texts), pairs=pairs, asked=asked_P, batches=batches)
 
-    def run(self, prepared: Prepared, *, within: float = math.inf) -> Scores:
+    def run(self, prepared: Prepared, *, within: float = math.inf, known: Known | None = None) -> Scores:
         """Run the engine over prepared rows: see `zsd.engines.run`.
+
+        Args:
+            prepared: the rows.
+            within: seconds.
+            known: of a `subset`: raw logits [N, H] of all hypotheses, those of other columns known.
 
         Raises:
             EngineError: the engine returned a number that is not finite, or the wrong number of classes.
@@ -164,12 +181,16 @@ class Scorer:
                 logits_PC[batch.pairs] = logits_BC
                 if time.perf_counter() - started >= within:
                     raise TimeoutError(f"engine {self.engine.name} was not done within {within:.1f} seconds")
-        shape_WH = (len(pairs.rows), len(self.hypotheses))
-        entailment_NH, contradiction_NH = pool_windows(
-            np.ascontiguousarray(logits_PC[:, classes.entailment]).reshape(shape_WH),
-            np.ascontiguousarray(logits_PC[:, classes.contradiction]).reshape(shape_WH),
-            pairs.rows,
-        )
+        entailment_NH, contradiction_NH = self._of_rows(logits_PC, pairs)
+        again_P = np.empty(0, dtype=np.int64)
+        if self.recheck is not None:
+            again_P = self._close_pairs(self.recheck, pairs, (entailment_NH, contradiction_NH), known)
+            more = self.recheck
+            planned = self._planned(pairs, again_P, more.engine, more.buckets, more.token_budget)
+            with closing(run_batches(more.engine, pairs, planned, classes.count)) as done:
+                for batch, logits_BC in done:
+                    logits_PC[batch.pairs] = logits_BC
+            entailment_NH, contradiction_NH = self._of_rows(logits_PC, pairs)
         lengths = pairs.lengths[prepared.asked]
         return Scores(
             raw_entailment=entailment_NH,
@@ -181,7 +202,42 @@ class Scorer:
             truncated=pairs.truncated,
             windowed=pairs.windowed,
             windows=len(pairs.rows) - (prepared.rows - pairs.windowed) if pairs.windowed else 0,
+            rechecked=len(again_P),
         )
+
+    def _of_rows(self, logits_PC: FloatArray, pairs: PairSet) -> Known:
+        """[N, H] entailment and contradiction logits of the pairs' rows."""
+        shape_WH = (len(pairs.rows), len(self.hypotheses))
+        columns = (self.teacher.classes.entailment, self.teacher.classes.contradiction)
+        entailment_WH, contradiction_WH = (np.ascontiguousarray(logits_PC[:, c]).reshape(shape_WH) for c in columns)
+        return pool_windows(entailment_WH, contradiction_WH, pairs.rows)
+
+    def _close_pairs(self, recheck: Recheck, pairs: PairSet, new: Known, known: Known | None) -> IntArray:
+        """Numbers of the pairs to run again; the answer of a row is one of all hypotheses, known ones among them."""
+        entailment_NH, contradiction_NH = (logits_NH.copy() for logits_NH in known or new)
+        entailment_NH[:, self.columns if known else slice(None)] = new[0]
+        contradiction_NH[:, self.columns if known else slice(None)] = new[1]
+        close_NH = close_pairs(
+            entailment_NH,
+            contradiction_NH,
+            templates=len(self.labels.templates) if known else self.templates,
+            multi_label=self.labels.multi_label,
+            within=recheck.within,
+        )
+        close_NH = close_NH[:, self.columns] if known else close_NH
+        return np.flatnonzero(close_NH[pairs.rows])
+
+    def _planned(
+        self, pairs: PairSet, asked_P: IntArray, engine: Engine, buckets: tuple[int, ...] | None, token_budget: int
+    ) -> list[Batch]:
+        planned = plan_batches(
+            pairs.lengths[asked_P],
+            token_budget=token_budget,
+            buckets=buckets,
+            max_length=self.teacher.max_length,
+            lanes=engine.lanes.count,
+        )
+        return [replace(batch, pairs=asked_P[batch.pairs]) for batch in planned]
 
     def batches(self, prepared: Prepared) -> Generator[tuple[Batch, FloatArray], None, None]:
         """Every batch with the [B, C] logits of its own pairs, longest first.

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.families import LINES
+from zsd.compile.compiled import INT8_OPENVINO, RECHECK_OPENVINO, write_recheck
+from zsd.compile.export import exported_onnx
+from zsd.compile.heldout import WITHIN, HeldOut
+from zsd.compile.quantize_openvino import quantize_openvino
+from zsd.confidence import BoolArray, FloatArray
+from zsd.engines import load_engine
+from zsd.engines.base import IntArray, Placement
+from zsd.engines.torch import TorchEngine
+from zsd.errors import EngineError
+from zsd.labels import LabelSet
+from zsd.soft_labels.close import close_pairs
+from zsd.soft_labels.ensemble import mean_over_templates
+from zsd.teachers.nli import NLITeacher, load_teacher
+from zsd.teachers.recheck import Recheck, load_recheck
+from zsd.teachers.scoring import Scorer
+
+# Legend: N rows, K labels, T templates, H = T * K hypotheses, B pairs in a batch, C NLI classes.
+
+NOISE = 0.3
+LABELS = LabelSet(names=("world", "sports", "business"), more_templates=("It is about {}.",))
+
+
+class Noisy(TorchEngine):
+    """The teacher's exact logits, each moved by up to `NOISE`, always the same for the same pair."""
+
+    def logits(self, inputs: Mapping[str, IntArray]) -> FloatArray:
+        exact_BC = super().logits(inputs)
+        keys_B = inputs["input_ids"].sum(axis=1)
+        moved = [np.random.default_rng(int(key)).uniform(-NOISE, NOISE, exact_BC.shape[1]) for key in keys_B]
+        return exact_BC + np.array(moved, dtype=np.float32)
+
+
+def answer(entailment_NH: FloatArray, contradiction_NH: FloatArray, templates: int, multi_label: bool) -> BoolArray:
+    entailment_NK, contradiction_NK = (mean_over_templates(a, templates) for a in (entailment_NH, contradiction_NH))
+    if multi_label:
+        entailed_NK: BoolArray = entailment_NK > contradiction_NK
+        return entailed_NK
+    top_NK: BoolArray = entailment_NK == entailment_NK.max(axis=1, keepdims=True)
+    return top_NK
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    templates=st.sampled_from([1, 3]),
+    labels=st.integers(2, 6),
+    spread=st.sampled_from([0.1, 1.0, 5.0]),
+    multi_label=st.booleans(),
+)
+@settings(max_examples=200, deadline=None)
+def test_logits_that_are_off_by_half_of_it_give_the_exact_answer_after_the_second_look(
+    seed: int, templates: int, labels: int, spread: float, multi_label: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    shape = (50, templates * labels)
+    exact = [rng.normal(0, spread, shape).astype(np.float32) for _ in range(2)]
+    noisy = [logits_NH + rng.uniform(-NOISE, NOISE, shape).astype(np.float32) for logits_NH in exact]
+    close_NH = close_pairs(noisy[0], noisy[1], templates=templates, multi_label=multi_label, within=2 * NOISE)
+    decided = [np.where(close_NH, a, b) for a, b in zip(exact, noisy, strict=True)]
+    found_NK, expected_NK = (answer(one[0], one[1], templates, multi_label) for one in (decided, exact))
+    np.testing.assert_array_equal(found_NK, expected_NK)
+    assert spread < 5 or close_NH.mean() < 0.7
+
+
+def test_what_was_not_asked_is_never_looked_at_again() -> None:
+    minus = -np.inf
+    entailment_NH = np.array([[1.0, 1.1, minus], [minus, 2.0, minus], [0.0, 5.0, 4.95]], dtype=np.float32)
+    contradiction_NH = np.array([[1.0, 9.0, minus], [minus, 2.0, minus], [0.0, 0.0, 0.0]], dtype=np.float32)
+    logits = (entailment_NH, contradiction_NH)
+    found = close_pairs(*logits, templates=1, multi_label=False, within=0.2)
+    assert found.tolist() == [[True, True, False], [False, False, False], [False, True, True]]
+    found = close_pairs(*logits, templates=1, multi_label=True, within=0.2)
+    assert found.tolist() == [[True, False, False], [False, True, False], [True, False, False]]
+
+
+@pytest.fixture
+def teacher(teacher_of: Callable[..., str], shared_cache: Path) -> NLITeacher:
+    return load_teacher(teacher_of("bert"))
+
+
+@pytest.fixture
+def looked(teacher: NLITeacher) -> Callable[..., Scorer]:
+    """A scorer of a noisy engine, the exact one looking again within so much; None: not at all."""
+
+    def make(within: float | None, long_text: str = "truncate") -> Scorer:
+        exact = load_engine("torch", teacher, Placement())
+        again = None if within is None else Recheck(engine=exact, buckets=None, token_budget=256, within=within)
+        return Scorer(teacher, Noisy(teacher, Placement(), "fp32"), LABELS, long_text=long_text, recheck=again)
+
+    return make
+
+
+@pytest.mark.parametrize("long_text", ["truncate", "window"])
+def test_a_teacher_looks_again_at_close_pairs_and_at_no_others(
+    looked: Callable[..., Scorer], teacher: NLITeacher, long_text: str
+) -> None:
+    texts = [*LINES, "x y " * 600]
+    exact = Scorer(teacher, load_engine("torch", teacher, Placement()), LABELS, long_text=long_text).score(texts)
+    noisy, all_of_them = looked(None, long_text).score(texts), looked(100.0, long_text).score(texts)
+    assert noisy.rechecked == 0 and np.abs(noisy.entailment - exact.entailment).max() > 0.05
+    assert all_of_them.rechecked == all_of_them.pairs == exact.pairs
+    np.testing.assert_allclose(all_of_them.raw_entailment, exact.raw_entailment, atol=1e-5)
+    np.testing.assert_allclose(all_of_them.raw_contradiction, exact.raw_contradiction, atol=1e-5)
+    first_N, second_N = -np.sort(-noisy.entailment, axis=1)[:, :2].T
+    within = float(np.median(first_N - second_N))  # half of the rows are close
+    again_NH = close_pairs(noisy.raw_entailment, noisy.raw_contradiction, templates=2, multi_label=False, within=within)
+    some = looked(within, long_text).score(texts)
+    assert 0 < again_NH.sum() <= some.rechecked < some.pairs
+    expected_NH = np.where(again_NH, exact.raw_entailment, noisy.raw_entailment)
+    np.testing.assert_allclose(some.raw_entailment, expected_NH, atol=1e-5)
+
+
+def test_what_is_known_of_a_row_decides_which_of_its_new_pairs_are_close(looked: Callable[..., Scorer]) -> None:
+    scorer = looked(0.02)
+    whole = looked(None).score(LINES)
+    known = (whole.raw_entailment.copy(), whole.raw_contradiction.copy())
+    close_NH = close_pairs(*known, templates=2, multi_label=False, within=0.02)
+    for logits_NH in known:
+        logits_NH[:, [1, 4]] = np.nan
+    new = scorer.subset([1, 4])
+    assert new.run(new.prepare(LINES), known=known).rechecked == close_NH[:, [1, 4]].sum()
+
+
+def test_an_openvino_int8_form_brings_its_second_look(teacher: NLITeacher, tmp_path: Path) -> None:
+    compiled = tmp_path / "compiled"
+    shutil.copytree(teacher.path, compiled)
+    exact = load_engine("torch", teacher, Placement())
+    labels = LabelSet(names=("so", "no"))
+    heldout = HeldOut.of_teacher(teacher, labels, LINES, exact.logits)
+    inputs = [heldout.sequences.batch(np.arange(2), length=64)]
+    quantize_openvino(exported_onnx(teacher), inputs, heldout, compiled / INT8_OPENVINO, min_agreement=0.0, threads=1)
+    assert load_recheck("openvino", "int8", load_teacher(str(compiled)), Placement()) is None
+    plain = load_teacher(str(compiled)).fingerprint
+    write_recheck(compiled, 0.5)
+    form = load_teacher(str(compiled))
+    assert form.fingerprint != plain
+    again = load_recheck("openvino", "int8", form, Placement())
+    assert again is not None and (again.within, again.engine.name) == (0.5, "openvino")
+    assert again.engine.precision in ("bf16", "fp32")
+    assert load_recheck("openvino", "fp32", form, Placement()) is None
+    (compiled / RECHECK_OPENVINO).write_text("{}")
+    with pytest.raises(EngineError, match=r"recheck.json is damaged: make the form again"):
+        load_recheck("openvino", "int8", load_teacher(str(compiled)), Placement())
+
+
+def test_as_close_as_it_takes_for_half_of_the_disagreement_that_is_allowed(teacher: NLITeacher) -> None:
+    def logits(inputs: Mapping[str, IntArray], noise: float = 0.0) -> FloatArray:
+        """Of every pair its own, drawn by its tokens."""
+        keys_B = (inputs["input_ids"] * inputs["attention_mask"]) @ np.arange(1, inputs["input_ids"].shape[1] + 1)
+        drawn_BC = np.array([np.random.default_rng(int(key)).normal(size=6) for key in keys_B])
+        moved_BC: FloatArray = (drawn_BC[:, :3] + noise * np.clip(drawn_BC[:, 3:], -1, 1)).astype(np.float32)
+        return moved_BC
+
+    words = list(dict.fromkeys(word for word in " ".join(LINES).split() if word.isalpha()))
+    texts = [f"{one} {other}" for one in words[:12] for other in words[:12]]
+    heldout = HeldOut.of_teacher(teacher, LabelSet(names=tuple(words[:8])), texts, logits)
+    alone = heldout.agreement(partial(logits, noise=NOISE))
+    assert 0.5 < alone < 1
+    found = heldout.with_recheck(partial(logits, noise=NOISE), 0.9999)
+    assert found.agreement == 1.0 and found.within in WITHIN and found.within <= 2 * NOISE
+    assert 0 < found.share < 1
+    half_way = 1 - (1 - alone) / 2
+    some = heldout.with_recheck(partial(logits, noise=NOISE), half_way)
+    assert some.agreement >= 1 - (1 - half_way) / 2 and 0 < some.within < found.within
+    enough = heldout.with_recheck(partial(logits, noise=NOISE), 1 - 2 * (1 - alone))
+    assert (enough.agreement, enough.within, enough.share) == (alone, 0.0, 0.0)
