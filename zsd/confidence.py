@@ -17,6 +17,9 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
 
+CONFIDENCE = "best against second best"
+"""What `confidence` measures: a threshold that was fitted on another measure means nothing here."""
+
 DECISION = 0.5
 """Probability from which on a class of a multi-label row counts as true."""
 

@@ -114,12 +114,13 @@ def against_teacher(
     softened_NK = probabilities(logits_NK / np.float32(temperature), multi_label=multi_label)
     same_N = ~differs(student_NK, teacher_NK, multi_label=multi_label)
     sure_N = confidence(student_NK, multi_label=multi_label)
+    likely_N = sure_N if multi_label else student_NK.max(axis=1)
     return {
         "rows": len(student_NK),
         "agreement": agreement(teacher_NK, student_NK, multi_label=multi_label),
         "row_agreement": float(same_N.mean()),
         "kl": kl_divergence(teacher_NK, softened_NK, multi_label=multi_label),
-        **calibration(sure_N, same_N),
+        **calibration(likely_N, same_N),
         "risk_coverage": risk_coverage(sure_N, same_N),
     }
 

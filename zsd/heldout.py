@@ -55,7 +55,9 @@ def card_recipe(card: dict[str, Any]) -> Recipe:
     return Recipe(method="none", multi_label=card["labels"]["multi_label"], temperature=card["temperature"])
 
 
-def heldout_rows(store: Store, card: dict[str, Any], *, above: float = 0.0, below: float = 1.0) -> Heldout:
+def heldout_rows(
+    store: Store, card: dict[str, Any], *, above: float = 0.0, below: float = 1.0, without: frozenset[str] = frozenset()
+) -> Heldout:
     """The rows of a store that the student of this card was not trained on: it may be another store than its own.
 
     Args:
@@ -63,6 +65,7 @@ def heldout_rows(store: Store, card: dict[str, Any], *, above: float = 0.0, belo
         card: of the student.
         above: leave out the rows that a held-out fraction as small as this takes, see `heldout_mask`.
         below: take only rows that a held-out fraction as small as this takes.
+        without: texts to leave out.
 
     Raises:
         ConfigError: the store is of other classes or another teacher, or has no such row.
@@ -77,6 +80,8 @@ def heldout_rows(store: Store, card: dict[str, Any], *, above: float = 0.0, belo
         wanted_N = heldout_mask(ids, fraction)
         if above:
             wanted_N &= ~heldout_mask(ids, above)
+        if without:
+            wanted_N &= np.array([text not in without for text in table["text"].to_pylist()], dtype=np.bool_)
         rows = table.filter(pa.array(wanted_N))
         if rows.num_rows:
             texts += rows["text"].to_pylist()

@@ -97,6 +97,7 @@ class PredictWorker:
             by_teacher=int(answers.teacher.sum()),
             teacher_rows=answers.asked,
             teacher_pairs=answers.pairs,
+            rechecked=answers.rechecked,
         )
         predicted = self._table(table, answers)
         return commit_unit(self.directory, predicted, replace(record, seconds=round(time.time() - started, 4)))

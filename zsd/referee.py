@@ -51,6 +51,7 @@ class Refereed:
         asked: rows that the teacher was asked about now.
         pairs: premise/hypothesis pairs of these.
         tokens: real tokens of these.
+        rechecked: pairs of these that were run again in more precision.
     """
 
     probs: FloatArray
@@ -59,6 +60,7 @@ class Refereed:
     asked: int
     pairs: int
     tokens: int
+    rechecked: int = 0
 
 
 class Referee:
@@ -87,7 +89,7 @@ class Referee:
         probs_NK[known_N] = self.task.recipe.probs(*self.known.take(places_N[known_N]))
         answer: Answer | None = None
         asked_N = np.zeros(len(places_N), dtype=np.bool_)
-        pairs = tokens = 0
+        pairs = tokens = rechecked = 0
         if not known_N.all():
             answer = student.answer(texts.filter(pa.array(~known_N)).to_pylist())
             probs_NK[~known_N] = answer.probs
@@ -96,7 +98,7 @@ class Referee:
         if asked_N.any():
             scores = self._ask(texts.filter(pa.array(asked_N)).to_pylist(), probs_NK[asked_N])
             probs_NK[asked_N] = self.task.recipe.probs(scores.entailment, scores.contradiction)
-            pairs, tokens = scores.pairs, scores.tokens
+            pairs, tokens, rechecked = scores.pairs, scores.tokens, scores.rechecked
         return Refereed(
             probs=probs_NK,
             teacher=known_N | asked_N,
@@ -104,6 +106,7 @@ class Referee:
             asked=int(asked_N.sum()),
             pairs=pairs,
             tokens=tokens,
+            rechecked=rechecked,
         )
 
     def _ask(self, texts: list[str], student_NK: FloatArray) -> Scores:

@@ -21,7 +21,7 @@ def risk_coverage(confidence_N: FloatArray, correct_N: BoolArray) -> dict[str, A
     Rows of one confidence are answered together.
 
     Args:
-        confidence_N: how sure the model is.
+        confidence_N: how sure the model is, as `zsd.confidence` has it.
         correct_N: whether it is right.
 
     Returns:

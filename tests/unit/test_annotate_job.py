@@ -231,6 +231,9 @@ def test_the_teacher_answers_every_row_that_a_person_has_reviewed(
     assert {by[text] for text in texts} == {"teacher"}
     assert manifest["answered_by"]["student"] > 0
     assert manifest["deferral"]["known_rows"] > 100 + 34 + 60
+    proof = [row["text"] for row in rows if heldout_mask([row["id"]], manifest["proof"]).all()]
+    assert len(set(proof) & set(texts)) > 0
+    assert manifest["deferral"]["heldout_rows"] == len(set(proof) - set(texts))
 
 
 def test_reviewed_rows_are_read_before_anything_is_labelled(

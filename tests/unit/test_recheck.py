@@ -123,14 +123,16 @@ def test_a_teacher_looks_again_at_close_pairs_and_at_no_others(
 
 
 def test_what_is_known_of_a_row_decides_which_of_its_new_pairs_are_close(looked: Callable[..., Scorer]) -> None:
-    scorer = looked(0.02)
     whole = looked(None).score(LINES)
     known = (whole.raw_entailment.copy(), whole.raw_contradiction.copy())
-    close_NH = close_pairs(*known, templates=2, multi_label=False, within=0.02)
+    others_N = whole.entailment[:, [0, 2]].max(axis=1)
+    within = 1e-3 + float(np.median(np.abs(whole.entailment[:, 1] - others_N)))  # class 1 is close in half of the rows
+    close_NH = close_pairs(*known, templates=2, multi_label=False, within=within)[:, [1, 4]]
+    assert 0 < close_NH.sum() < close_NH.size
     for logits_NH in known:
         logits_NH[:, [1, 4]] = np.nan
-    new = scorer.subset([1, 4])
-    assert new.run(new.prepare(LINES), known=known).rechecked == close_NH[:, [1, 4]].sum()
+    new = looked(within).subset([1, 4])
+    assert new.run(new.prepare(LINES), known=known).rechecked == close_NH.sum()
 
 
 def test_an_openvino_int8_form_brings_its_second_look(teacher: NLITeacher, tmp_path: Path) -> None:
@@ -168,11 +170,13 @@ def test_as_close_as_it_takes_for_half_of_the_disagreement_that_is_allowed(teach
     heldout = HeldOut.of_teacher(teacher, LabelSet(names=tuple(words[:8])), texts, logits)
     alone = heldout.agreement(partial(logits, noise=NOISE))
     assert 0.5 < alone < 1
-    found = heldout.with_recheck(partial(logits, noise=NOISE), 0.9999)
+    found = heldout.with_recheck(partial(logits, noise=NOISE), 0.9999, 1.0)
     assert found.agreement == 1.0 and found.within in WITHIN and found.within <= 2 * NOISE
     assert 0 < found.share < 1
     half_way = 1 - (1 - alone) / 2
-    some = heldout.with_recheck(partial(logits, noise=NOISE), half_way)
+    some = heldout.with_recheck(partial(logits, noise=NOISE), half_way, 1.0)
     assert some.agreement >= 1 - (1 - half_way) / 2 and 0 < some.within < found.within
-    enough = heldout.with_recheck(partial(logits, noise=NOISE), 1 - 2 * (1 - alone))
+    enough = heldout.with_recheck(partial(logits, noise=NOISE), 1 - 2 * (1 - alone), 1.0)
     assert (enough.agreement, enough.within, enough.share) == (alone, 0.0, 0.0)
+    bounded = heldout.with_recheck(partial(logits, noise=NOISE), 0.9999, some.share)
+    assert 0 < bounded.share <= some.share and bounded.within < found.within

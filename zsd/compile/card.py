@@ -42,11 +42,12 @@ def card_text(figures: dict[str, Any]) -> str:
         lines.append(f"{made['integer']} matrix products in int8, {len(kept)} left in floating point.")
         lines += [f"- `{name}`" for name in kept]
         if made["within"]:
+            close = "entailment and contradiction of a class" if corpus["multi_label"] else "the best classes of a row"
+            again = f"{made['rechecked']:.2%} of the pairs of the rows that decided this"
             lines += [
                 "",
-                f"Pairs whose logits are within {made['within']:g} of the row's best are run again in bf16 or fp32:",
+                f"Where {close} are within {made['within']:g} of each other they run again, in bf16 or fp32: {again}.",
             ]
-            lines.append(f"{made['rechecked']:.2%} of the pairs of the rows that decided this.")
     lines += [f"- not made: {form}: {why}" for form, why in figures["not_made"].items()]
     lines += ["", "## Files", "", *[f"- {name}: {size / 1e6:.1f} MB" for name, size in figures["files"].items()]]
     lines += ["", "## Versions", "", ", ".join(f"{name} {version}" for name, version in figures["versions"].items())]

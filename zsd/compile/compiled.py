@@ -17,7 +17,7 @@ RECHECK_OPENVINO = "openvino/recheck.json"
 
 
 def compiled_file(checkpoint: Checkpoint, kind: str) -> Path | None:
-    """``onnx/fp32.onnx``, ``onnx/int8.onnx`` or ``openvino/int8.xml`` of the checkpoint's directory; None without it.
+    """A file, such as ``onnx/int8.onnx``, of the checkpoint's directory; None without it.
 
     Of the bundled sparse teacher, ``onnx/int8.onnx`` is made in the cache of this node when it is first asked for.
 

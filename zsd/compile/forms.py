@@ -88,8 +88,8 @@ def teacher_pass(teacher: NLITeacher, labels: LabelSet, texts: Sequence[str], *,
 
     def one_pass(name: str, precision: str) -> tuple[FloatArray, float]:
         placement = Placement(device="cpu", threads=threads)
-        engine = load_engine(name, teacher, placement, precision)
-        scorer = Scorer(teacher, engine, labels, recheck=load_recheck(name, precision, teacher, placement))
+        recheck = load_recheck(name, precision, teacher, placement)
+        scorer = Scorer(teacher, load_engine(name, teacher, placement, precision), labels, recheck=recheck)
         try:
             prepared = scorer.prepare(texts)
             scores, seconds = second_run(lambda: scorer.run(prepared))

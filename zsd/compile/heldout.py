@@ -31,7 +31,7 @@ WITHIN = tuple(round(0.05 * step, 2) for step in range(1, 21))
 
 @dataclass(frozen=True, kw_only=True)
 class Rechecked:
-    """What a second look at close sequences brings.
+    """What a second look at close sequences, in fp32, brings (the engine's is in bf16, where the processor has it).
 
     Attributes:
         agreement: with the reference, after it.
@@ -92,23 +92,24 @@ class HeldOut:
         """Share of the rows with the same top label (multi-label: the same labels) as the reference."""
         return self._agreement(self._all(run))
 
-    def with_recheck(self, run: Run, least: float) -> Rechecked:
+    def with_recheck(self, run: Run, least: float, most: float) -> Rechecked:
         """The agreement where sequences that are close are looked at again, by the reference, and how close that is.
 
-        As close as it takes for half of the disagreement that is allowed: these rows are not all there are.
+        As close as it takes for half of the disagreement that is allowed, these rows not being all there are, but no
+        more sequences than may be looked at again.
 
         Args:
             run: the model that looks first.
             least: agreement asked for.
+            most: share of the sequences that may be looked at again.
         """
         logits_PC = self._all(run)
-        if self.close is None:
-            return Rechecked(agreement=self._agreement(logits_PC), within=0.0, share=0.0)
         chosen = Rechecked(agreement=self._agreement(logits_PC), within=0.0, share=0.0)
-        for within in WITHIN:
-            if chosen.agreement >= 1 - (1 - least) / 2:
-                break
+        for within in WITHIN if self.close is not None else ():
+            assert self.close is not None
             close_P = self.close(logits_PC, within)
+            if chosen.agreement >= 1 - (1 - least) / 2 or close_P.mean() > most:
+                break
             again_PC = np.where(close_P[:, None], self.logits_PC, logits_PC)
             chosen = Rechecked(agreement=self._agreement(again_PC), within=within, share=float(close_P.mean()))
         return chosen

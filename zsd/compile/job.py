@@ -3,7 +3,7 @@
 ::
 
     DIR/config.json model.safetensors tokenizer...   a plain transformers checkpoint, pruned where asked for
-    DIR/onnx/fp32.onnx  onnx/int8.onnx  openvino/int8.xml
+    DIR/onnx/fp32.onnx  onnx/int8.onnx  openvino/int8.xml  openvino/recheck.json
     DIR/compile.json  README.md                      the card
 
 The directory appears whole or not at all. A pruning that was interrupted goes on where it stopped (its state is in the

@@ -12,7 +12,7 @@ Measured on the bundled teacher, 750 rows of AG News to calibrate, 3,000 others,
 mean square of what the logits are off, and speed of 16 x 64 tokens against bf16, what is not int8 in bf16 (nothing
 int8: 99.8%, 0.008):
 
-| second feed-forward products left out | and attention left out | and attention in int8 |
+| second feed-forward products left out | and attention left out | and attention in int8 (no longer made) |
 |---|---|---|
 | none | 98.5%, 0.081, 1.60 | |
 | 1 | 99.0%, 0.063, 1.55 | 98.8%, 0.067, 1.57 |
@@ -93,12 +93,12 @@ def quantize_openvino(
     reached = []
     for left_out in attempts(products, error):
         model = quantized(left_out)
-        found = heldout.with_recheck(_runner(core, model, threads), min_agreement)
+        found = heldout.with_recheck(_runner(core, model, threads), min_agreement, MOST_RECHECKED)
         again = f", {found.share:.2%} of the pairs run again" if found.within else ""
         kept = f"{len(left_out)} of {len(products)} products in floating point"
         say(f"compile: {kept}: {found.agreement:.1%} agreement{again}")
         reached.append(found.agreement)
-        if found.agreement >= min_agreement and found.share <= MOST_RECHECKED:
+        if found.agreement >= min_agreement:
             _save(model, file)
             return Quantized(
                 agreement=found.agreement,

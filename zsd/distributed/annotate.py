@@ -107,7 +107,7 @@ def annotate(config: AnnotateConfig, arguments: dict[str, Any]) -> dict[str, Any
     distill(_distill_config(config, last, final, plan.proof), arguments)
     corpus = Corpus(rows=plan.corpus_rows, known=samples[-1].rows)
     asked_of = _predict_config(config, final, last, samples[-1].shortlist)
-    manifest = predict(asked_of, proof=plan.proof, corpus=corpus)
+    manifest = predict(asked_of, proof=plan.proof, corpus=corpus, reviewed=reviewed)
     summary = _summary(config, manifest, samples, hypotheses=len(labels.hypotheses))
     if manifest.get("annotation") != summary:
         manifest |= {"annotation": summary}

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from zsd.confidence import CONFIDENCE
 from zsd.config import PredictConfig
 from zsd.console import say
 from zsd.deferral import NEVER, Corpus, Deferral, fit_deferral
@@ -42,7 +43,13 @@ ENGINE_AGREEMENT = 0.99
 """Top-1 agreement with fp32 torch from which ``--teacher-engine auto`` admits an engine."""
 
 
-def predict(config: PredictConfig, *, proof: float | None = None, corpus: Corpus | None = None) -> dict[str, Any]:
+def predict(
+    config: PredictConfig,
+    *,
+    proof: float | None = None,
+    corpus: Corpus | None = None,
+    reviewed: frozenset[str] = frozenset(),
+) -> dict[str, Any]:
     """Predict a corpus, or go on where an earlier run of the same job stopped; returns the manifest.
 
     Args:
@@ -50,6 +57,7 @@ def predict(config: PredictConfig, *, proof: float | None = None, corpus: Corpus
         proof: the threshold is fitted on the rows that a held-out fraction as small as this takes; None: on all
             held-out rows of the store, up to `HELDOUT_ROWS`.
         corpus: the rows that the promise is about, where they are counted.
+        reviewed: texts that are none of the rows a threshold is fitted on: chosen by a person, not drawn.
 
     Raises:
         InputError: the student, the corpus or the output directory are not what they should be.
@@ -64,7 +72,7 @@ def predict(config: PredictConfig, *, proof: float | None = None, corpus: Corpus
         "precision": config.precision,
         "model_fingerprint": checkpoint_fingerprint(directory),
     }
-    deferring = _Deferring.of(config, proof, corpus) if config.defer_to else None
+    deferring = _Deferring.of(config, proof, corpus, reviewed) if config.defer_to else None
     task = PredictTask(
         output=resolve(config.output).uri,
         model=uri,
@@ -97,9 +105,12 @@ class _Deferring:
     recipe: Recipe
     proof: float
     corpus: Corpus | None
+    reviewed: frozenset[str]
 
     @classmethod
-    def of(cls, config: PredictConfig, proof: float | None, corpus: Corpus | None) -> _Deferring:
+    def of(
+        cls, config: PredictConfig, proof: float | None, corpus: Corpus | None, reviewed: frozenset[str]
+    ) -> _Deferring:
         """Read the student's card and find the store.
 
         Raises:
@@ -118,7 +129,8 @@ class _Deferring:
             )
         check_same_teacher(store, card)
         proof = proof or min(1.0, HELDOUT_ROWS / max(1, store.manifest["rows"]))
-        return cls(config=config, card=card, store=store, recipe=card_recipe(card), proof=proof, corpus=corpus)
+        about: dict[str, Any] = {"proof": proof, "corpus": corpus, "reviewed": reviewed}
+        return cls(config=config, card=card, store=store, recipe=card_recipe(card), **about)
 
     def identity(self) -> dict[str, Any]:
         """What makes two jobs with deferral the same."""
@@ -126,6 +138,7 @@ class _Deferring:
         promised = {"promised_for": asdict(self.corpus)} if self.corpus else {}
         return promised | {
             "defer_to": self.config.defer_to,
+            "confidence": CONFIDENCE,
             "min_agreement": self.config.min_agreement,
             "alpha": self.config.alpha,
             "proof": self.proof,
@@ -162,7 +175,7 @@ class _Deferring:
             content = read_json(file)
             if content["asked"] == asked:
                 return Deferral.from_dict(content["deferral"])
-        heldout = heldout_rows(self.store, self.card, below=self.proof)
+        heldout = heldout_rows(self.store, self.card, below=self.proof, without=self.reviewed)
         deferral = fit_deferral(
             student.predict(heldout.texts),
             heldout.probs,

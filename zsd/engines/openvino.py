@@ -78,7 +78,8 @@ class OpenVINOEngine:
         self.lanes = Lanes(placement.threads)
         self.token_budget = TOKEN_BUDGET
         self.buckets: tuple[int, ...] | None = bucket_lengths(checkpoint.max_length)
-        self.fingerprint = engine_fingerprint(checkpoint, "openvino", precision)
+        self._splits = precision != "fp32" and has_amx()
+        self.fingerprint = engine_fingerprint(checkpoint, "openvino", precision) + self._splits * ", split softmax"
         file = integer_file(checkpoint, INT8_OPENVINO) if precision == "int8" else narrow_file(checkpoint)
         self._source = self._read(str(file))
         self.most_buckets = affordable_buckets(_weights(file), placement.threads)
@@ -89,7 +90,6 @@ class OpenVINOEngine:
             # Several actors on a node would all be pinned to its first cores.
             "ENABLE_CPU_PINNING": False,
         }
-        self._splits = precision != "fp32" and has_amx()
         self._probes = stored_probes(checkpoint)
         self._shapes = Shapes(self._compile)
         # A model that OpenVINO cannot run is refused now, and not with the first rows.

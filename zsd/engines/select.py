@@ -25,7 +25,7 @@ from zsd.engines.base import Placement
 from zsd.engines.on_trial import OnTrial
 from zsd.engines.registry import combinations
 from zsd.engines.trial import BoolArray, Trial, disagreement, not_run, outcome, rows_in_bins, timed, warm_up
-from zsd.errors import EngineError
+from zsd.errors import EngineError, ZsdError
 from zsd.labels import LabelSet
 from zsd.storage import first_line
 from zsd.teachers.nli import NLITeacher
@@ -106,8 +106,12 @@ def load_scorer(
     """
     loaded = load_engine(engine, teacher, placement, precision)
     buckets = None if loaded.buckets is None else lengths.buckets(loaded.most_buckets)
-    recheck = load_recheck(engine, precision, teacher, placement, lengths)
-    return Scorer(teacher, loaded, labels, buckets=buckets, long_text=long_text, recheck=recheck)
+    try:
+        recheck = load_recheck(engine, precision, teacher, placement, lengths)
+        return Scorer(teacher, loaded, labels, buckets=buckets, long_text=long_text, recheck=recheck)
+    except ZsdError:
+        loaded.close()
+        raise
 
 
 def trial_rows(*, available: int, pairs: int, labels: int, min_agreement: float) -> int:

@@ -64,9 +64,13 @@ def warm_up(scorer: Scorer, prepared: Prepared) -> None:
     shapes = {(batch.rows, batch.length): batch for batch in prepared.batches}
     first = prepared.batches[: WARM_BATCHES * scorer.engine.lanes.count]
     batches = first if scorer.buckets is None else [*shapes.values()]
-    with closing(scorer.batches(replace(prepared, batches=batches))) as done:
-        for _ in done:
-            pass
+    looks = [scorer.batches(replace(prepared, batches=batches))]
+    if scorer.recheck is not None:
+        looks.append(scorer.batches_again(scorer.recheck, prepared.pairs, prepared.asked, each_shape_once=True))
+    for look in looks:
+        with closing(look) as done:
+            for _ in done:
+                pass
 
 
 def timed(scorer: Scorer, prepared: Prepared, *, within: float) -> tuple[Scores, float]:

@@ -59,5 +59,6 @@ def load_recheck(
     if within is None:
         return None
     loaded = load_engine(engine, teacher, placement, "bf16" if has_bf16(openvino_core()) else "fp32")
-    buckets = loaded.buckets if lengths is None else lengths.buckets(min(MOST_BUCKETS, loaded.most_buckets))
+    most = max(1, min(MOST_BUCKETS, loaded.most_buckets // 2))
+    buckets = loaded.buckets if lengths is None else lengths.buckets(most)
     return Recheck(engine=loaded, buckets=buckets, token_budget=TOKEN_BUDGET, within=within)

@@ -173,23 +173,14 @@ class Scorer:
             EngineError: the engine returned a number that is not finite, or the wrong number of classes.
             TimeoutError: it was not done within so many seconds.
         """
-        started = time.perf_counter()
-        pairs, classes = prepared.pairs, self.teacher.classes
-        logits_PC = np.full((len(pairs), classes.count), -np.inf, dtype=np.float32)
-        with closing(self.batches(prepared)) as done:
-            for batch, logits_BC in done:
-                logits_PC[batch.pairs] = logits_BC
-                if time.perf_counter() - started >= within:
-                    raise TimeoutError(f"engine {self.engine.name} was not done within {within:.1f} seconds")
+        latest, pairs = time.perf_counter() + within, prepared.pairs
+        logits_PC = np.full((len(pairs), self.teacher.classes.count), -np.inf, dtype=np.float32)
+        self._fill(logits_PC, self.batches(prepared), latest)
         entailment_NH, contradiction_NH = self._of_rows(logits_PC, pairs)
         again_P = np.empty(0, dtype=np.int64)
         if self.recheck is not None:
             again_P = self._close_pairs(self.recheck, pairs, (entailment_NH, contradiction_NH), known)
-            more = self.recheck
-            planned = self._planned(pairs, again_P, more.engine, more.buckets, more.token_budget)
-            with closing(run_batches(more.engine, pairs, planned, classes.count)) as done:
-                for batch, logits_BC in done:
-                    logits_PC[batch.pairs] = logits_BC
+            self._fill(logits_PC, self.batches_again(self.recheck, pairs, again_P), latest)
             entailment_NH, contradiction_NH = self._of_rows(logits_PC, pairs)
         lengths = pairs.lengths[prepared.asked]
         return Scores(
@@ -204,6 +195,20 @@ class Scorer:
             windows=len(pairs.rows) - (prepared.rows - pairs.windowed) if pairs.windowed else 0,
             rechecked=len(again_P),
         )
+
+    def _fill(
+        self, logits_PC: FloatArray, batches: Generator[tuple[Batch, FloatArray], None, None], latest: float
+    ) -> None:
+        """The batches' logits in their places.
+
+        Raises:
+            TimeoutError: `latest` (`time.perf_counter`) has passed.
+        """
+        with closing(batches) as done:
+            for batch, logits_BC in done:
+                logits_PC[batch.pairs] = logits_BC
+                if time.perf_counter() >= latest:
+                    raise TimeoutError(f"engine {self.engine.name} was not done in time")
 
     def _of_rows(self, logits_PC: FloatArray, pairs: PairSet) -> Known:
         """[N, H] entailment and contradiction logits of the pairs' rows."""
@@ -246,3 +251,16 @@ class Scorer:
             EngineError: see `run`.
         """
         return run_batches(self.engine, prepared.pairs, prepared.batches, self.teacher.classes.count)
+
+    def batches_again(
+        self, recheck: Recheck, pairs: PairSet, again_P: IntArray, *, each_shape_once: bool = False
+    ) -> Generator[tuple[Batch, FloatArray], None, None]:
+        """The same of the second look, for the pairs of these numbers, or for one batch of every shape they need.
+
+        Raises:
+            EngineError: see `run`.
+        """
+        planned = self._planned(pairs, again_P, recheck.engine, recheck.buckets, recheck.token_budget)
+        if each_shape_once:
+            planned = [*{(batch.rows, batch.length): batch for batch in planned}.values()]
+        return run_batches(recheck.engine, pairs, planned, self.teacher.classes.count)
