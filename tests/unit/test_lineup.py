@@ -77,7 +77,9 @@ def test_students_of_every_kind_have_names_of_their_own(
     for folder, kind in (("static", "model2vec"), ("linear", "zsd-linear")):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "config.json").write_text(f'{{"model_type": "{kind}"}}')
-    students = (student, tmp_path / "static", tmp_path / "linear", student)
+    shutil.copytree(student, tmp_path / "student-joint")
+    students = (student, tmp_path / "static", tmp_path / "linear", student, tmp_path / "student-joint")
     found = line(teacher_of("bert"), student, students=students, student_engines=("openvino:bf16",))
     names = [one.name for one in found if one.kind == "student"]
-    assert names == ["student, openvino bf16", "student static", "student linear", "student #2, openvino bf16"]
+    encoders = [f"{name}, openvino bf16" for name in ("student", "student #2", "student joint")]
+    assert names == [encoders[0], "student static", "student linear", *encoders[1:]]

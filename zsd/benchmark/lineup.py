@@ -77,11 +77,15 @@ def line_up(
 
 
 def named_students(students: Sequence[str | Path]) -> dict[str, str]:
-    """What the report calls students, and their directories: ``student``, ``student static``; numbered where alike."""
+    """What the report calls students, and their directories: ``student``, ``student static``; numbered where alike.
+
+    One of several that `zsd distill` left in ``student-NAME`` is ``student NAME``.
+    """
     named: dict[str, str] = {}
     for directory in students:
         kind = student_kind(directory)
-        name = "student" if kind == "encoder" else f"student {kind}"
+        one_of_several = Path(directory).name.partition("student-")[2]
+        name = f"student {one_of_several or ('' if kind == 'encoder' else kind)}".rstrip()
         alike = sum(1 for other in named if other.partition(" #")[0] == name)
         named[f"{name} #{alike + 1}" if alike else name] = str(directory)
     return named
