@@ -11,14 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.families import LINES
+from zsd.buckets import LengthSample
 from zsd.compile.compiled import INT8_OPENVINO, RECHECK_OPENVINO, write_recheck
 from zsd.compile.export import exported_onnx
 from zsd.compile.heldout import WITHIN, HeldOut
+from zsd.compile.probes import TOLERANCE
 from zsd.compile.quantize_openvino import quantize_openvino
 from zsd.confidence import BoolArray, FloatArray
 from zsd.engines import load_engine
 from zsd.engines.base import IntArray, Placement
+from zsd.engines.openvino import OpenVINOEngine
+from zsd.engines.select import load_scorer
 from zsd.engines.torch import TorchEngine
+from zsd.engines.trial import warm_up
 from zsd.errors import EngineError
 from zsd.labels import LabelSet
 from zsd.soft_labels.close import close_pairs
@@ -135,7 +140,10 @@ def test_what_is_known_of_a_row_decides_which_of_its_new_pairs_are_close(looked:
     assert new.run(new.prepare(LINES), known=known).rechecked == close_NH.sum()
 
 
-def test_an_openvino_int8_form_brings_its_second_look(teacher: NLITeacher, tmp_path: Path) -> None:
+def test_an_openvino_int8_form_brings_its_second_look(
+    teacher: NLITeacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TOLERANCE, "int8", np.inf)  # how far a random model is off in int8 is not the point
     compiled = tmp_path / "compiled"
     shutil.copytree(teacher.path, compiled)
     exact = load_engine("torch", teacher, Placement())
@@ -152,6 +160,21 @@ def test_an_openvino_int8_form_brings_its_second_look(teacher: NLITeacher, tmp_p
     assert again is not None and (again.within, again.engine.name) == (0.5, "openvino")
     assert again.engine.precision in ("bf16", "fp32")
     assert load_recheck("openvino", "fp32", form, Placement()) is None
+
+    write_recheck(compiled, 100.0)
+    lengths = LengthSample.of(heldout.sequences.lengths, max_length=form.max_length)
+    form = load_teacher(str(compiled))
+    scorer = load_scorer("openvino", "int8", form, labels, Placement(), lengths=lengths, long_text="truncate")
+    prepared = scorer.prepare(LINES)
+    warm_up(scorer, prepared)
+    with monkeypatch.context() as patch:
+        patch.setattr(OpenVINOEngine, "_compile", lambda *_: pytest.fail("a shape was compiled after the warm-up"))
+        assert scorer.run(prepared).rechecked == 2 * len(LINES)
+    assert scorer.recheck is not None
+    models = (scorer.engine, scorer.recheck.engine)
+    scorer.close()
+    assert not any(hasattr(model, "_source") for model in models)
+
     (compiled / RECHECK_OPENVINO).write_text("{}")
     with pytest.raises(EngineError, match=r"recheck.json is damaged: make the form again"):
         load_recheck("openvino", "int8", load_teacher(str(compiled)), Placement())
