@@ -82,3 +82,29 @@ def test_the_engine_splits_short_shapes_where_it_pays_and_scores_the_same(
         np.testing.assert_allclose(found[0], other, atol=1e-5)
     layers = teacher.config.num_hidden_layers
     assert compiled == [layers, layers], "the engine's least shape and that of 48 tokens, but not that of 64"
+
+
+def test_a_shape_that_comes_out_wrong_when_it_is_split_runs_as_exported(
+    teacher_of: Callable[..., str], shared_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from openvino import opset13 as ops
+
+    spoiled: list[Any] = []
+
+    def spoil(model: Any) -> int:
+        result = model.get_results()[0]
+        wrong = ops.multiply(result.input_value(0), ops.constant(np.float32(-3.0)))
+        result.input(0).replace_source_output(wrong.output(0))
+        spoiled.append(model)
+        return 1
+
+    monkeypatch.setattr(openvino, "split_softmax", spoil)
+    monkeypatch.setattr(openvino, "precision_hint", lambda core, precision: "f32")
+    monkeypatch.setattr(openvino, "has_bf16", lambda core: True)
+    monkeypatch.setattr(openvino, "has_amx", lambda: True)
+    teacher = load_teacher(teacher_of("bert"), max_length=64)
+    labels = LabelSet(names=("so", "no"))
+    exact = Scorer(teacher, load_engine("torch", teacher, Placement()), labels).score(LINES).entailment
+    engine = load_engine("openvino", teacher, Placement(), "bf16")
+    np.testing.assert_allclose(Scorer(teacher, engine, labels, buckets=(48,)).score(LINES).entailment, exact, atol=1e-4)
+    assert len(spoiled) == 2

@@ -173,14 +173,14 @@ class Scorer:
             EngineError: the engine returned a number that is not finite, or the wrong number of classes.
             TimeoutError: it was not done within so many seconds.
         """
-        latest, pairs = time.perf_counter() + within, prepared.pairs
+        started, pairs = time.perf_counter(), prepared.pairs
         logits_PC = np.full((len(pairs), self.teacher.classes.count), -np.inf, dtype=np.float32)
-        self._fill(logits_PC, self.batches(prepared), latest)
+        self._fill(logits_PC, self.batches(prepared), started, within)
         entailment_NH, contradiction_NH = self._of_rows(logits_PC, pairs)
         again_P = np.empty(0, dtype=np.int64)
         if self.recheck is not None:
             again_P = self._close_pairs(self.recheck, pairs, (entailment_NH, contradiction_NH), known)
-            self._fill(logits_PC, self.batches_again(self.recheck, pairs, again_P), latest)
+            self._fill(logits_PC, self.batches_again(self.recheck, pairs, again_P), started, within)
             entailment_NH, contradiction_NH = self._of_rows(logits_PC, pairs)
         lengths = pairs.lengths[prepared.asked]
         return Scores(
@@ -197,18 +197,22 @@ class Scorer:
         )
 
     def _fill(
-        self, logits_PC: FloatArray, batches: Generator[tuple[Batch, FloatArray], None, None], latest: float
+        self,
+        logits_PC: FloatArray,
+        batches: Generator[tuple[Batch, FloatArray], None, None],
+        started: float,
+        within: float,
     ) -> None:
         """The batches' logits in their places.
 
         Raises:
-            TimeoutError: `latest` (`time.perf_counter`) has passed.
+            TimeoutError: so many seconds have passed since then (`time.perf_counter`).
         """
         with closing(batches) as done:
             for batch, logits_BC in done:
                 logits_PC[batch.pairs] = logits_BC
-                if time.perf_counter() >= latest:
-                    raise TimeoutError(f"engine {self.engine.name} was not done in time")
+                if time.perf_counter() - started >= within:
+                    raise TimeoutError(f"engine {self.engine.name} was not done within {within:.1f} seconds")
 
     def _of_rows(self, logits_PC: FloatArray, pairs: PairSet) -> Known:
         """[N, H] entailment and contradiction logits of the pairs' rows."""
