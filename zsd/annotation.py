@@ -210,7 +210,7 @@ def outlook(student_NK: FloatArray, teacher_NK: FloatArray, *, multi_label: bool
 
 def _answered(differing_N: IntArray, allowed: float) -> float:
     """How many rows a student may answer, between those of the two whole numbers that may differ: of some hundred pilot
-    rows only a few may, and a whole number of them would be too few by a quarter."""
+    rows only a few may, and 3.67 of 180, say, taken as 3 are a fifth too few."""
 
     def upto(most: int) -> int:
         passed = np.flatnonzero(differing_N <= most)
