@@ -19,7 +19,7 @@ from zsd.labels import LabelSet
 from zsd.shards import LOGITS, Store, matrix, write_json
 from zsd.soft_labels import Recipe, fit_recipe, soft_labels
 from zsd.soft_labels.content_free import CONTENT_FREE, ContentFree, content_free_texts, write_content_free
-from zsd.soft_labels.gold import log_loss
+from zsd.soft_labels.gold import GoldLogits, fit_gold, log_loss
 
 # Legend: N rows, K labels.
 
@@ -111,13 +111,17 @@ def test_a_large_store_is_sampled_without_regard_to_order(
     st.booleans(),
     st.floats(0.01, 100),
     st.none() | st.lists(st.floats(0.001, 0.999), min_size=1, max_size=5),
+    st.none() | st.lists(st.tuples(st.floats(-2, 2), st.floats(-2, 2)), min_size=2, max_size=2),
 )
-def test_a_recipe_survives_json(method: str, multi: bool, temperature: float, prior: list[float] | None) -> None:
+def test_a_recipe_survives_json(
+    method: str, multi: bool, temperature: float, prior: list[float] | None, mixing: list[tuple[float, ...]] | None
+) -> None:
     recipe = Recipe(
         method=method,
         multi_label=multi,
         temperature=temperature,
         prior=None if prior is None else tuple(prior),
+        mixing=None if mixing is None else tuple(mixing),
         facts={"rows": 3},
     )
     again = Recipe.from_dict(json.loads(json.dumps(recipe.to_dict())))
@@ -223,6 +227,88 @@ def test_many_gold_rows_decide_the_bias_and_few_hardly_move_it(skewed: Store) ->
         priors.append(np.array(recipe.prior))
     assert np.abs(priors[0] - 1 / 3).max() < 0.25
     assert priors[1][0] < priors[0][0]  # less is divided out of the frequent class
+
+
+CONFUSED = np.array([[2.5, 0, 0], [1.5, 2.0, 0], [0, 0, 2.5]], np.float32)
+"""[K, K] mean logits of each true class (a row): rows of the second make the teacher nearly as sure of the first."""
+
+
+def confused(rows: int = 1500) -> tuple[Any, Any]:
+    generator = np.random.default_rng(5)
+    classes_N = generator.integers(0, 3, rows)
+    noise_NK = generator.normal(0, 1, (rows, 1)) + generator.normal(0, 0.5, (rows, 3))
+    return (CONFUSED[classes_N] + noise_NK).astype(np.float32), classes_N
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_gold_rows_find_a_class_in_the_logits_of_the_others(multi_label: bool, tmp_path: Path) -> None:
+    """No bias does: what tells the first two classes apart is how high both are."""
+    logits_NK, classes_N = confused()
+    store = store_of(tmp_path, logits_NK, multi_label=multi_label)
+    one_hot_NK = np.eye(3, dtype=int)[classes_N]
+    gold: dict[str, Any] = {f"text {n}": one_hot_NK[n].tolist() if multi_label else classes_N[n] for n in range(300)}
+    right = {}
+    for name, classes in (("plain", None), ("gold", gold)):
+        recipe = fit_recipe(store, method="auto", gold=classes)
+        probs_NK = recipe.probs(logits_NK[300:], np.zeros_like(logits_NK[300:]))
+        right[name] = ((probs_NK > 0.5) == one_hot_NK[300:]).all(axis=1).mean()
+    assert (recipe.mixing is not None) and right["gold"] > right["plain"] + 0.05
+    assert fit_recipe(store, method="none", gold=gold).mixing is None
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_what_gold_rows_fit_knows_no_order_and_no_scale(multi_label: bool) -> None:
+    """Classes that change places take their part of the fit along; logits times c give the same labels."""
+    logits_NK, classes_N = confused(200)
+    targets_NK, order = np.eye(3)[classes_N], np.array([2, 0, 1])
+
+    def labels_of(entailment_NK: Any, targets: Any, temperature: float) -> Any:
+        rows = GoldLogits(entailment=entailment_NK, contradiction=np.zeros_like(entailment_NK), targets=targets)
+        fit = fit_gold(rows, np.zeros(3), multi_label=multi_label, move_bias=True, temperature=temperature)
+        assert fit.mixing is not None and fit.temperature == temperature
+        fitted_NK = (entailment_NK + entailment_NK @ fit.mixing - fit.bias).astype(np.float32)
+        return soft_labels(fitted_NK, np.zeros_like(fitted_NK), multi_label=multi_label, temperature=temperature)
+
+    once_NK = labels_of(logits_NK, targets_NK, 1.0)
+    np.testing.assert_allclose(labels_of(logits_NK[:, order], targets_NK[:, order], 1.0), once_NK[:, order], atol=2e-3)
+    np.testing.assert_allclose(labels_of(4 * logits_NK, targets_NK, 4.0), once_NK, atol=2e-3)
+
+
+def test_one_gold_row_changes_little_and_the_same_logits_everywhere_nothing() -> None:
+    logits_NK, classes_N = confused(200)
+    one = GoldLogits(entailment=logits_NK[:1], contradiction=logits_NK[:1] * 0, targets=np.eye(3)[classes_N[:1]])
+    fit = fit_gold(one, np.zeros(3), multi_label=False, move_bias=True, temperature=None)
+    assert fit.mixing is None or not fit.mixing.any()
+    few = GoldLogits(entailment=logits_NK[:3], contradiction=logits_NK[:3] * 0, targets=np.eye(3)[classes_N[:3]])
+    fit = fit_gold(few, np.zeros(3), multi_label=False, move_bias=True, temperature=None)
+    assert fit.mixing is not None
+    kept_N = (logits_NK + logits_NK @ fit.mixing - fit.bias).argmax(axis=1) == logits_NK.argmax(axis=1)
+    assert kept_N.mean() > 0.9
+    flat = GoldLogits(
+        entailment=np.ones((4, 3), np.float32),
+        contradiction=np.zeros((4, 3), np.float32),
+        targets=np.eye(3)[[0, 1, 2, 0]],
+    )
+    still = fit_gold(flat, np.zeros(3), multi_label=False, move_bias=True, temperature=None)
+    assert still.mixing is None and not still.bias.any()
+
+
+def test_the_temperature_of_many_classes_is_that_of_rows_not_fitted() -> None:
+    """A mixing of 3,600 numbers learns 300 rows by heart: it would say that it is sure of others too."""
+    generator = np.random.default_rng(2)
+    classes_N = generator.integers(0, 60, 1300)
+    logits_NK = generator.normal(0, 1, (1300, 60)).astype(np.float32)
+    logits_NK[np.arange(1300), classes_N] += 3
+    rows = GoldLogits(entailment=3 * logits_NK, contradiction=np.zeros_like(logits_NK), targets=np.eye(60)[classes_N])
+    given, unseen = (rows.only(np.arange(1300) < 300), rows.only(np.arange(1300) >= 300))
+    fit = fit_gold(given, np.zeros(60), multi_label=False, move_bias=True, temperature=None)
+    assert fit.mixing is not None
+    unseen_NK = fit.logits(unseen.entailment)
+    losses = [
+        log_loss(unseen_NK / temperature, unseen.targets, multi_label=False) / 1000
+        for temperature in (fit.temperature, fit.temperature / 2, fit.temperature * 2)
+    ]
+    assert losses[0] < min(losses[1:]) - 0.1
 
 
 def test_a_recipe_is_written_with_the_student(tmp_path: Path) -> None:

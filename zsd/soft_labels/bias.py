@@ -53,7 +53,7 @@ def centred(bias_K: Doubles) -> Doubles:
     return result_K
 
 
-def margin(logits_NK: FloatArray) -> float:
+def margin(logits_NK: FloatArray | Doubles) -> float:
     """Mean difference between the two largest logits of a row."""
     top_N2 = np.partition(np.asarray(logits_NK, dtype=np.float64), -2, axis=1)[:, -2:]
     return float(np.abs(top_N2[:, 1] - top_N2[:, 0]).mean())

@@ -38,7 +38,7 @@ def fit_recipe(
         method: one of `METHODS`.
         temperature: None: the store's own, or, where there are gold rows, the one that fits them.
         gold: gold classes of some texts; those that are in the store fit the temperature and, unless the method is
-            ``none``, ``batch`` or ``contextual``, move the bias.
+            ``none``, ``batch`` or ``contextual``, move the bias and mix the logits.
 
     Raises:
         ConfigError: the method is not known, or not defined for this store.
@@ -57,15 +57,16 @@ def fit_recipe(
     recipe = replace(recipe, facts={**recipe.facts, "gold_rows": len(rows)})
     if not len(rows):
         return recipe
-    bias_K, fitted = fit_gold(
+    fitted = fit_gold(
         rows,
         recipe.bias(rows.targets.shape[1]),
         multi_label=recipe.multi_label,
         move_bias=method in ("auto", "information"),
         temperature=temperature,
     )
-    recipe = replace(recipe, temperature=fitted)
-    return recipe.with_bias(bias_K) if bias_K.any() else recipe
+    mixing = None if fitted.mixing is None else tuple(tuple(row) for row in fitted.mixing.tolist())
+    recipe = replace(recipe, temperature=fitted.temperature, mixing=mixing)
+    return recipe.with_bias(fitted.bias) if fitted.bias.any() else recipe
 
 
 def plain_recipe(store: Store, method: str = "none", temperature: float | None = None) -> Recipe:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from zsd.batching import FloatArray
+from zsd.soft_labels.logits import Logits
 from zsd.soft_labels.probabilities import soft_labels
 
 LEAST_PRIOR = 1e-12
@@ -23,7 +24,8 @@ class Recipe:
 
     Single-label, the prior of each class is divided out of its probability before the row is scaled to sum to 1
     (batch calibration, Zhou et al. 2024; contextual calibration, Zhao et al. 2021). Multi-label, the odds of each
-    class are divided by the odds of its prior.
+    class are divided by the odds of its prior. Where there are gold rows, the logits of the classes may be mixed first
+    (matrix scaling, Guo et al. 2017; see `zsd.soft_labels.gold`).
 
     Args:
         method: ``none``, ``information``, ``batch`` or ``contextual``: where the prior comes from.
@@ -31,6 +33,8 @@ class Recipe:
         temperature: logits are divided by it, after the prior has been taken off them.
         prior: [K] what the teacher gives each class before it has read a text, in (0, 1); None where nothing is
             corrected. A uniform prior (single-label), or one of 1/2 for each class (multi-label), changes nothing.
+        mixing: [K, K] what is added to each class's logit (a column) for each class's logit (a row); None: nothing. The
+            logits are those that decide: of entailment, for multi-label less that of contradiction.
         facts: what was measured when the recipe was fitted, and why it was chosen; JSON-able, for people to read.
 
     Raises:
@@ -41,6 +45,7 @@ class Recipe:
     multi_label: bool
     temperature: float = 1.0
     prior: tuple[float, ...] | None = None
+    mixing: tuple[tuple[float, ...], ...] | None = None
     facts: dict[str, Any] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
@@ -55,8 +60,14 @@ class Recipe:
         Raises:
             ValueError: the shapes differ from one another, or from the prior's.
         """
+        bias_K = self.bias(entailment_NK.shape[1])
+        if self.mixing is not None:
+            logits = Logits(entailment=entailment_NK, contradiction=contradiction_NK)
+            deciding_NK = logits.deciding(multi_label=self.multi_label).astype(np.float64)
+            entailment_NK = (deciding_NK + deciding_NK @ np.array(self.mixing)).astype(np.float32)
+            contradiction_NK = np.zeros_like(entailment_NK)
         return soft_labels(
-            entailment_NK - self.bias(entailment_NK.shape[1]).astype(np.float32),
+            (entailment_NK - bias_K).astype(np.float32),
             contradiction_NK,
             multi_label=self.multi_label,
             temperature=self.temperature,
@@ -89,10 +100,15 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """The form kept in ``student/zsd.json``; `from_dict` reads it back."""
         prior = None if self.prior is None else list(self.prior)
-        return {**asdict(self), "prior": prior}
+        mixing = None if self.mixing is None else [list(row) for row in self.mixing]
+        return {**asdict(self), "prior": prior, "mixing": mixing}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Recipe:
         """Read what `to_dict` wrote."""
-        prior = data["prior"]
-        return cls(**{**data, "prior": None if prior is None else tuple(prior)})
+        prior, mixing = data["prior"], data.get("mixing")
+        read = {
+            "prior": None if prior is None else tuple(prior),
+            "mixing": None if mixing is None else tuple(tuple(row) for row in mixing),
+        }
+        return cls(**{**data, **read})
