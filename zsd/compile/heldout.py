@@ -28,6 +28,14 @@ ROWS = 16
 WITHIN = tuple(round(0.05 * step, 2) for step in range(1, 21))
 """How close is close, as differences of raw logits: what is tried."""
 
+DRAWS = 16
+"""How often the rows are scored with the errors of others to see how close is close."""
+
+SPARED = 1 / 3
+"""Share of the disagreement that is allowed which a second look leaves: the rows it was fitted on are not all there
+are. Fitted on 750 of 3,000 rows of AG News for 99 %, the others agreed in 99.7 %, in the worst of 30 draws in 99.5 %
+(99.2 % where it left a half)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rechecked:
@@ -95,8 +103,9 @@ class HeldOut:
     def with_recheck(self, run: Run, least: float, most: float) -> Rechecked:
         """The agreement where sequences that are close are looked at again, by the reference, and how close that is.
 
-        As close as it takes for half of the disagreement that is allowed, these rows not being all there are, but no
-        more sequences than may be looked at again.
+        As close as it takes to leave `SPARED` of the disagreement that is allowed, but no more sequences than may be
+        looked at again. Few rows disagree at all, so that they alone would tell little: every row is also scored with
+        the errors that the run makes on others, drawn `DRAWS` times.
 
         Args:
             run: the model that looks first.
@@ -105,14 +114,31 @@ class HeldOut:
         """
         logits_PC = self._all(run)
         chosen = Rechecked(agreement=self._agreement(logits_PC), within=0.0, share=0.0)
-        for within in WITHIN if self.close is not None else ():
-            assert self.close is not None
+        if self.close is None:
+            return chosen
+        drawn = self._with_errors_of_others(logits_PC)
+        expected = float(np.mean([self._agreement(one_PC) for one_PC in drawn]))
+        for within in WITHIN:
             close_P = self.close(logits_PC, within)
-            if chosen.agreement >= 1 - (1 - least) / 2 or close_P.mean() > most:
+            if min(chosen.agreement, expected) >= 1 - (1 - least) * SPARED or close_P.mean() > most:
                 break
-            again_PC = np.where(close_P[:, None], self.logits_PC, logits_PC)
-            chosen = Rechecked(agreement=self._agreement(again_PC), within=within, share=float(close_P.mean()))
+            agreement, *others = (self._agreement(self._again(one_PC, within)) for one_PC in (logits_PC, *drawn))
+            chosen = Rechecked(agreement=agreement, within=within, share=float(close_P.mean()))
+            expected = float(np.mean(others))
         return chosen
+
+    def _with_errors_of_others(self, logits_PC: FloatArray) -> list[FloatArray]:
+        """`DRAWS` times [P, C] the reference's logits, each row off by what another, drawn, is off by."""
+        shape = (len(self.outcome_NK), -1, logits_PC.shape[1])
+        errors_NHC = (logits_PC - self.logits_PC).reshape(shape)
+        orders = np.random.default_rng(0).permuted(np.tile(np.arange(len(errors_NHC)), (DRAWS, 1)), axis=1)
+        return [self.logits_PC + errors_NHC[order_N].reshape(logits_PC.shape) for order_N in orders]
+
+    def _again(self, logits_PC: FloatArray, within: float) -> FloatArray:
+        """[P, C] with those of the reference for the sequences that are close."""
+        assert self.close is not None, "a student looks at nothing again"
+        again_PC: FloatArray = np.where(self.close(logits_PC, within)[:, None], self.logits_PC, logits_PC)
+        return again_PC
 
     def error(self, run: Run, count: int) -> float:
         """Root mean square of the differences to the reference's logits over some of the sequences."""
