@@ -1,5 +1,6 @@
 """How each contestant classifies: whatever the way, the teacher's probabilities are the same."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +17,11 @@ from zsd.benchmark.contestants import (
     make_contestant,
     recipe_length,
 )
+from zsd.benchmark.rows import weights_mb
 from zsd.benchmark.timing import FloatArray
 from zsd.benchmark.workload import pipeline_waste, sequence_lengths
 from zsd.buckets import LengthSample
+from zsd.compile.compiled import INT8_ONNX, INT8_OPENVINO
 from zsd.labels import LabelSet
 from zsd.teachers.nli import load_teacher
 
@@ -106,3 +109,18 @@ def test_lengths_are_those_of_the_pairs_and_the_pipelines_waste_is_that_of_its_b
     two_batches_NK = np.array([[10] * 16 + [4] * 16])
     assert pipeline_waste(two_batches_NK) == 0
     assert pipeline_waste(np.array([[10] * 8 + [5] * 8])) == pytest.approx(1 - 120 / 160)
+
+
+def test_the_weights_are_those_of_the_form_that_runs(teacher_of: Callable[..., str], tmp_path: Path) -> None:
+    model = tmp_path / "form"
+    shutil.copytree(teacher_of("bert"), model)
+    stored = (model / "model.safetensors").stat().st_size / 2**20
+    for name, size in ((INT8_OPENVINO, 3), (INT8_OPENVINO.replace("xml", "bin"), 2**20), (INT8_ONNX, 2**19)):
+        (model / name).parent.mkdir(exist_ok=True)
+        (model / name).write_bytes(bytes(size))
+    one = replace(contestant(str(model), "teacher"), engine="openvino")
+    assert weights_mb(one) == stored
+    assert weights_mb(replace(one, precision="int8")) == pytest.approx(1, abs=1e-4)
+    assert weights_mb(replace(one, precision="int8", engine="deepsparse")) == 0.5
+    student = replace(one, kind="student", precision="int8", engine="onnxruntime")
+    assert (weights_mb(replace(student, precision="bf16")), weights_mb(student)) == (stored, 0.5)

@@ -54,3 +54,21 @@ def test_one_student_has_nothing_to_be_weighed_against(gold: bool) -> None:
 def test_the_page_shows_it(tmp_path: Any) -> None:
     page = write_report(with_students(), tmp_path).read_text(encoding="utf-8")
     assert "Quality against speed" in page and (tmp_path / "tradeoff.png").is_file()
+
+
+def test_no_name_stands_on_another_or_on_a_dot() -> None:
+    """Drawn, and measured as drawn: eight contestants, of which three are about as fast and as good as another."""
+    benchmark = with_students()
+    near = [("student joint", 31_000.0, 0.758), ("student small", 29_000.0, 0.763), ("student tiny", 9_200.0, 0.712)]
+    benchmark["contestants"] += [
+        fake_contestant(name, "student", rate, accuracy=accuracy, model=name) for name, rate, accuracy in near
+    ]
+    figure = tradeoff(benchmark)
+    assert figure is not None
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    names = [text.get_window_extent() for text in axes.texts]
+    dots_at = [line.get_window_extent() for line in axes.lines]
+    assert len(names) == len(dots_at) >= 6
+    for n, name in enumerate(names):
+        assert not any(name.overlaps(other) for other in names[:n] + dots_at)

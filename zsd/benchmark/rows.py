@@ -17,6 +17,8 @@ import numpy.typing as npt
 from zsd.benchmark.contestants import PIPELINE_BATCH, Contestant, Measurement
 from zsd.benchmark.flops import SequenceCost, row_flops
 from zsd.benchmark.workload import pipeline_waste
+from zsd.compile.compiled import compiled_file
+from zsd.engines.select import INT8_FORMS
 from zsd.evaluation import agreement, classification_metrics
 from zsd.teachers.nli import load_teacher
 
@@ -57,7 +59,8 @@ def figures(
         ``name``, ``kind``, ``engine``, ``precision``, ``model``, ``device``, ``threads``, ``batch`` (where fixed);
         speed: ``timed_rows``, ``rows_per_second`` (median), ``rows_per_second_runs``, ``passes_per_row``,
         ``pairs_per_second``, ``padding_waste`` (share of the computed tokens), ``load_seconds``, ``peak_memory_mb``,
-        ``model_mb``; arithmetic: ``flops_per_row`` (useful, dense-equivalent: see `zsd.benchmark.flops`),
+        ``model_mb`` (MiB of the weights' files); arithmetic: ``flops_per_row`` (useful, dense-equivalent: see
+        `zsd.benchmark.flops`),
         ``flops_per_second``, ``peak_share`` (of the matrix product's in the same precision); quality on ``rows`` R:
         ``agreement`` and ``mean_delta_p`` (mean absolute difference of probabilities) with the fp32 teacher,
         ``own_agreement`` with the fp32 of the same checkpoint, ``accuracy`` or ``micro_f1`` where there are gold
@@ -89,7 +92,7 @@ def figures(
         "padding_waste": None if math.isnan(waste) else waste,
         "load_seconds": load_seconds,
         "peak_memory_mb": runs[-1].peak_memory_mb,
-        "model_mb": _weights_mb(contestant),
+        "model_mb": weights_mb(contestant),
         "flops_per_row": flops,
         "flops_per_second": flops * speed,
         "peak_share": None if ceiling is None else flops * speed / ceiling,
@@ -120,9 +123,15 @@ def _quality(measure: str, probs: FloatArray, gold: IntArray | None, contestant:
     return value
 
 
-def _weights_mb(contestant: Contestant) -> float | None:
-    directory = Path(contestant.model)
-    if contestant.kind != "student":
-        directory = Path(load_teacher(contestant.model, nli_classes=contestant.nli_classes).path)
-    sizes = [file.stat().st_size for file in directory.glob("*.safetensors")]
+def weights_mb(contestant: Contestant) -> float | None:
+    """The files of the weights it runs: of its int8 form, or else of the checkpoint as it is stored."""
+    form = INT8_FORMS.get(contestant.engine) if contestant.precision == "int8" else None
+    if contestant.kind == "student":
+        directory, file = Path(contestant.model), form and Path(contestant.model) / form
+    else:
+        teacher = load_teacher(contestant.model, nli_classes=contestant.nli_classes)
+        directory, file = Path(teacher.path), form and compiled_file(teacher, form)
+    # OpenVINO has the weights in a file of their own.
+    files = [file, file.with_suffix(".bin")] if file else directory.glob("*.safetensors")
+    sizes = [one.stat().st_size for one in files if one.is_file()]
     return sum(sizes) / 2**20 if sizes else None

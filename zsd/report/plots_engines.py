@@ -23,7 +23,7 @@ def engines(benchmark: dict[str, Any]) -> Figure | None:
     if len(shown) < 2:
         return None
     figure = new_figure(0.95 + 0.42 * len(shown), "Engines: speed, and agreement with fp32")
-    rates, agreements = figure.subplots(1, 2, sharey=True, width_ratios=(1.9, 1))
+    rates, agreements = figure.subplots(1, 2, sharey=True, width_ratios=(2.5, 1))
     lowest = benchmark["task"]["min_agreement"]
     for y, contestant in enumerate(shown):
         _rate(rates, y, contestant)
@@ -54,7 +54,7 @@ def _rate(axes: Any, y: int, contestant: dict[str, Any]) -> None:
     runs = contestant.get("rows_per_second_runs") or []
     axes.plot(runs, [y] * len(runs), "o", markersize=3.2, markerfacecolor=PAPER, markeredgecolor=INK, mew=0.7)
     beside = axes.get_yaxis_transform()
-    axes.text(0, y + 0.2, clip(contestant["name"], 32), transform=beside, va="bottom", fontsize=8.5)
+    axes.text(0, y + 0.2, clip(contestant["name"], 34), transform=beside, va="bottom", fontsize=8)
     times = f"{2 * NBSP}{factor(contestant['speedup'])}" if contestant.get("speedup") else ""
     value = f"{number(contestant['rows_per_second'])}{times}"
     axes.text(1, y + 0.2, value, transform=beside, ha="right", va="bottom", fontsize=8.5, fontweight="bold")
