@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from zsd.evaluation import agreement, kl_divergence
 from zsd.inference import probabilities
+from zsd.losses import binary_cross_entropy, soft_cross_entropy
 from zsd.students import load_student
 from zsd.students.linear_fit import fit_linear
 from zsd.students.rows import Rows, one_side
@@ -59,25 +61,26 @@ def fit(
         "heldout_fraction": heldout_fraction,
         "write": write,
     }
+    next(one_side(rows, "held-out", heldout_fraction))  # an error now if there are none, not after the training
     if spec.kind == "linear":
         made = fit_linear(rows, directory, **common)
     else:
         made = fit_static(rows, directory, checkpoint=spec.checkpoint or teacher, seed=seed, **common)
     student = load_student(directory)
-    found, wanted = [], []
-    for some in one_side(rows, heldout=True, fraction=heldout_fraction):
-        found.append(probabilities(student.logits(some.texts) / np.float32(temperature), multi_label=multi_label))
-        wanted.append(some.probs)
-    student_NK, teacher_NK = np.concatenate(found), np.concatenate(wanted)
+    heldout = [(student.logits(some.texts), some.probs) for some in one_side(rows, "held-out", heldout_fraction)]
+    logits_NK, teacher_NK = (np.concatenate(parts) for parts in zip(*heldout, strict=True))
+    student_NK = probabilities(logits_NK / np.float32(temperature), multi_label=multi_label)
+    row_loss = binary_cross_entropy if multi_label else soft_cross_entropy
+    losses_N = row_loss(torch.from_numpy(logits_NK), torch.from_numpy(teacher_NK), temperature)
     return {
         "kind": spec.kind,
         "train_rows": made["train_rows"],
         "heldout": {
-            "rows": made["heldout_rows"],
+            "rows": len(teacher_NK),
             "fraction": heldout_fraction,
             "agreement": agreement(teacher_NK, student_NK, multi_label=multi_label),
             "kl": kl_divergence(teacher_NK, student_NK, multi_label=multi_label),
-            "loss": made["heldout_loss"],
+            "loss": float(losses_N.mean()),
         },
         "parameters": made["parameters"],
         "training_arguments": made["training_arguments"],

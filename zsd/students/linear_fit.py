@@ -54,7 +54,7 @@ def fit_linear(
         names: K class names.
         multi_label: a logistic regression for each label instead of one over the labels.
         temperature: the one the soft labels were softened with: what is learned of them is sharpened by it again.
-        heldout_fraction: share of the rows that is never trained on; they choose the penalty.
+        heldout_fraction: share of the rows that takes no part; the penalty is chosen on some of the others.
         write: takes progress lines.
 
     Raises:
@@ -62,21 +62,21 @@ def fit_linear(
     """
     most = min(MOST_TERMS, MOST_WEIGHTS // len(names))
     vectorizer = TfidfVectorizer(**TERMS, min_df=2, max_features=most)
-    train, heldout = _Side(), _Side()
+    train, choosing = _Side(), _Side()
     try:
-        train_NF = vectorizer.fit_transform(train.texts(one_side(rows, heldout=False, fraction=heldout_fraction)))
+        train_NF = vectorizer.fit_transform(train.texts(one_side(rows, "training", heldout_fraction)))
     except ValueError as error:
         raise InputError(f"--student linear: {error}: no word occurs in two of the training rows") from None
-    heldout_NF = vectorizer.transform(heldout.texts(one_side(rows, heldout=True, fraction=heldout_fraction)))
+    choosing_NF = vectorizer.transform(choosing.texts(one_side(rows, "choosing", heldout_fraction)))
     best, best_strength, best_loss = None, 0.0, np.inf
     weights: Weights | None = None
     for strength in STRENGTHS:
         weights = fit_logistic(
             train_NF, train.probs, train.weights, strength=strength, multi_label=multi_label, start=weights
         )
-        losses_N, _ = _row_losses(heldout_NF, weights, heldout.probs, multi_label=multi_label)
+        losses_N, _ = _row_losses(choosing_NF, weights, choosing.probs, multi_label=multi_label)
         loss = float(losses_N.mean()) / (len(names) if multi_label else 1)
-        write(f"train: linear, C {strength:g}, held-out loss {loss:.4f}")
+        write(f"train: linear, C {strength:g}, loss on rows to choose by {loss:.4f}")
         if loss >= best_loss:
             break
         best, best_strength, best_loss = weights, strength, loss
@@ -92,8 +92,6 @@ def fit_linear(
     )
     return {
         "train_rows": len(train.probs),
-        "heldout_rows": len(heldout.probs),
-        "heldout_loss": temperature**2 * best_loss,
         "parameters": best.size,
         "training_arguments": {"C": best_strength, "terms": len(vectorizer.vocabulary_)},
     }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +40,13 @@ class SoftRows:
     def __len__(self) -> int:
         return len(self.ids)
 
+
+Side = Literal["training", "choosing", "held-out"]
+"""What rows are for, by `zsd.training_data.heldout_mask`: to learn from, to choose an epoch or a penalty by, and, of
+the share that is held out, to say how good the student is: it has neither learned nor chosen anything there."""
+
+CHOOSING_FRACTION = 0.05
+"""Share to choose by of the rows that are not held out."""
 
 Rows = Callable[[], Iterable[SoftRows]]
 """Each call goes through all rows, from the first, in the same order."""
@@ -98,21 +106,28 @@ class StoreRows:
         return _pick(SoftRows(ids=ids, texts=texts, probs=probs_NK, weights=weights_N), kept)
 
 
-def one_side(rows: Rows, *, heldout: bool, fraction: float) -> Iterator[SoftRows]:
-    """The rows on one side of the split of `zsd.training_data.heldout_mask`.
+def one_side(rows: Rows, side: Side, fraction: float) -> Iterator[SoftRows]:
+    """The rows of one side: see `Side`.
+
+    Args:
+        rows: all of them.
+        side: which of them.
+        fraction: share that is held out.
 
     Raises:
         InputError: there are none.
     """
+    edge = fraction + (1 - fraction) * CHOOSING_FRACTION
     found = 0
     for some in rows():
-        chosen = np.flatnonzero(heldout_mask(some.ids, fraction) == heldout)
+        held_N, below_N = heldout_mask(some.ids, fraction), heldout_mask(some.ids, edge)
+        chosen = np.flatnonzero({"held-out": held_N, "choosing": below_N & ~held_N, "training": ~below_N}[side])
         found += len(chosen)
         if len(chosen):
             yield _pick(some, chosen)
     if not found:
         raise InputError(
-            f"the soft labels leave no row for the {'held-out' if heldout else 'training'} side of the split "
+            f"the soft labels leave no row for the {side} side of the split "
             f"(--heldout-fraction {fraction}): label more rows, or change the fraction"
         )
 

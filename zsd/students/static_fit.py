@@ -129,7 +129,7 @@ def fit_static(
         names: K class names.
         multi_label: binary cross-entropy on each label instead of soft cross-entropy over the labels.
         temperature: the one the soft labels were softened with: what is learned of them is sharpened by it again.
-        heldout_fraction: share of the rows that is never trained on; the epoch with the least loss on them is kept.
+        heldout_fraction: share of the rows that takes no part; some of the others choose the epoch that is kept.
         seed: everything random depends on it alone.
         write: takes progress lines.
         options: how.
@@ -140,23 +140,21 @@ def fit_static(
     """
     options = options or StaticOptions()
     tokenizer, embeddings_VD, weighted = start_tokens(checkpoint)
-    train = Bags.of(one_side(rows, heldout=False, fraction=heldout_fraction), tokenizer, embeddings_VD)
-    heldout = Bags.of(one_side(rows, heldout=True, fraction=heldout_fraction), tokenizer, embeddings_VD)
+    train = Bags.of(one_side(rows, "training", heldout_fraction), tokenizer, embeddings_VD)
+    choosing = Bags.of(one_side(rows, "choosing", heldout_fraction), tokenizer, embeddings_VD)
     if not weighted:
         counts_V = np.bincount(train.ids, minlength=len(embeddings_VD))
         embeddings_VD = embeddings_VD * inverse_frequency(counts_V)[:, None]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = BagClassifier(embeddings_VD, labels=len(names), hidden=options.hidden)
-    loss = _train(model, train, heldout, options, multi_label=multi_label, seed=seed, write=write)
+    _train(model, train, choosing, options, multi_label=multi_label, seed=seed, write=write)
     with torch.no_grad():
         for parameter in model.head[-1].parameters():  # the layer that makes the logits
             parameter.mul_(temperature)
     save_static(model, tokenizer, directory, names=names, multi_label=multi_label)
     return {
         "train_rows": len(train),
-        "heldout_rows": len(heldout),
-        "heldout_loss": temperature**2 * loss,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "training_arguments": asdict(options) | {"seed": seed, "checkpoint": checkpoint},
     }
@@ -165,14 +163,14 @@ def fit_static(
 def _train(
     model: BagClassifier,
     train: Bags,
-    heldout: Bags,
+    choosing: Bags,
     options: StaticOptions,
     *,
     multi_label: bool,
     seed: int,
     write: Callable[[str], None],
-) -> float:
-    """Leaves the weights of the epoch with the least held-out loss in the model, and returns that loss."""
+) -> None:
+    """Leaves the weights of the epoch with the least loss on the rows to choose by in the model."""
     row_loss = binary_cross_entropy if multi_label else soft_cross_entropy
     optimizers = [
         torch.optim.SparseAdam([model.bag.weight], lr=options.embedding_rate),
@@ -196,12 +194,11 @@ def _train(
                 optimizer.step()
                 fall.step()
         with torch.inference_mode():
-            losses_N = row_loss(model(*heldout.batch(np.arange(len(heldout)))), torch.from_numpy(heldout.probs))
+            losses_N = row_loss(model(*choosing.batch(np.arange(len(choosing)))), torch.from_numpy(choosing.probs))
         loss = float(losses_N.mean())
-        write(f"train: static, epoch {epoch} of {epochs}, held-out loss {loss:.4f}")
+        write(f"train: static, epoch {epoch} of {epochs}, loss on rows to choose by {loss:.4f}")
         if loss < best:
             best, best_epoch, best_state = loss, epoch, copy.deepcopy(model.state_dict())
         if epoch - best_epoch >= options.patience:
             break
     model.load_state_dict(best_state)
-    return best
