@@ -184,7 +184,9 @@ class Outlook:
     agreement: float
 
 
-def outlook(student_NK: FloatArray, teacher_NK: FloatArray, *, multi_label: bool, risk: float) -> Outlook:
+def outlook(
+    student_NK: FloatArray, teacher_NK: FloatArray, *, multi_label: bool, risk: float, some_classes: bool = True
+) -> Outlook:
     """What a student promises, with the shortlist that makes it cheapest.
 
     Args:
@@ -192,12 +194,13 @@ def outlook(student_NK: FloatArray, teacher_NK: FloatArray, *, multi_label: bool
         teacher_NK: the teacher's.
         multi_label: what the rows' answers are; there is no shortlist then.
         risk: share of these rows that may differ.
+        some_classes: whether the teacher may be asked about some classes only.
     """
     wrong_N = differs(student_NK, teacher_NK, multi_label=multi_label)
     order_N = np.argsort(-confidence(student_NK, multi_label=multi_label), kind="stable")
     rows, labels = student_NK.shape
     found: list[Outlook] = []
-    for size in (None, *(() if multi_label else range(2, labels))):
+    for size in (None, *(range(2, labels) if some_classes and not multi_label else ())):
         missed_N = missed(student_NK, teacher_NK, size)
         if size is not None and missed_N.sum() > risk * rows:
             continue

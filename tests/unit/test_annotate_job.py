@@ -236,6 +236,20 @@ def test_the_teacher_answers_every_row_that_a_person_has_reviewed(
     assert manifest["deferral"]["heldout_rows"] == len(set(proof) - set(texts))
 
 
+def test_where_reviewed_rows_mix_the_logits_the_teacher_is_asked_about_all_classes(
+    asked: Callable[..., AnnotateConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch)
+    mine = asked(tmp_path / "out", calibrate="auto")
+    gold = tmp_path / "gold.jsonl"
+    texts = Path(mine.data[0]).read_text().splitlines()[::9]
+    gold.write_text("".join(json.dumps({"text": text, "label": NAMES[len(text) % 3]}) + "\n" for text in texts))
+    manifest = annotate(replace(mine, gold=(str(gold),)), {})
+    assert card_recipe(read_card(tmp_path / "out" / "final" / "student")).mixing is not None
+    assert manifest["deferral"]["shortlist"] is None
+    assert np.isfinite(matrix(pq.read_table(tmp_path / "out" / "predictions")["probs"])).all()
+
+
 def test_reviewed_rows_are_read_before_anything_is_labelled(
     asked: Callable[..., AnnotateConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -126,5 +126,7 @@ def test_the_outlook_of_a_perfect_student_and_of_one_that_guesses() -> None:
     assert guessing.shortlist is None
     assert guessing.agreement == pytest.approx(0.25, abs=0.05)
     assert guessing.cost > 0.95
+    mixed = outlook(0.9 * teacher_NK + 0.1 * other_NK, teacher_NK, multi_label=False, risk=0.02, some_classes=False)
+    assert (mixed.shortlist, mixed.cost) == (None, mixed.deferred)
     several = outlook(0.9 * teacher_NK + 0.1 * other_NK, teacher_NK, multi_label=True, risk=0.02)
     assert several.shortlist is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,6 +174,18 @@ def test_a_shortlist_costs_fewer_pairs_and_its_answers_are_the_teachers_among_th
     expected_NK = np.where(listed_NK, teacher_probs(made, texts), 0)
     expected_NK /= expected_NK.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(matrix(rows["probs"])[asked_N], expected_NK[asked_N], atol=1e-4)
+
+
+def test_a_student_of_mixed_logits_has_no_shortlist(made: Made, tmp_path: Path) -> None:
+    student = tmp_path / "student"
+    shutil.copytree(made.student, student)
+    card = read_json(str(student / "zsd.json"))
+    zeros = [[0.0] * len(NAMES) for _ in NAMES]
+    write_json(str(student / "zsd.json"), card | {"recipe": {**card["recipe"], "mixing": zeros}})
+    with pytest.raises(
+        ConfigError, match="labels mix the logits of all classes, as reviewed rows wanted it: leave it away"
+    ):
+        predict(config(made, tmp_path / "out", model=str(student), shortlist=2))
 
 
 def test_where_nothing_is_shown_the_teacher_answers_every_row(

@@ -139,6 +139,9 @@ def test_a_bias_is_taken_off_the_entailment_logits(bias: Sequence[float], multi_
 
 def test_what_a_recipe_refuses() -> None:
     zeros = np.zeros((1, 2), np.float32)
+    unasked = np.array([[0.0, -np.inf]], np.float32)
+    with pytest.raises(ValueError, match="those of all classes are needed"):
+        Recipe(method="batch", multi_label=False, mixing=((0.0, 0.0), (0.0, 0.0))).probs(unasked, zeros)
     for wrong in ({"temperature": 0.0}, {"prior": (0.0, 1.0)}):
         with pytest.raises(ValueError, match="must be"):
             Recipe(method="batch", multi_label=False, **wrong)

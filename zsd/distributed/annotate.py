@@ -39,7 +39,7 @@ from zsd.distributed.store_job import ingest_corpus
 from zsd.distributed.train import distill
 from zsd.errors import ConfigError, StudentError
 from zsd.gold import read_reviewed
-from zsd.heldout import heldout_rows, read_card
+from zsd.heldout import card_recipe, heldout_rows, read_card
 from zsd.joint_encoder import class_prompt
 from zsd.labels import LabelSet
 from zsd.options import shared_options
@@ -163,9 +163,15 @@ def _sample(
     distill(_distill_config(config, folder, folder, plan.heldout), arguments)
     directory = student_directory(folder)
     student = load_student(directory, engine=config.student_engine, precision=config.student_precision)
-    pilot = heldout_rows(Store(folder), read_card(directory), above=plan.proof)
-    risk = plan.risk(manifest["rows"])
-    promised = outlook(student.predict(pilot.texts), pilot.probs, multi_label=student.multi_label, risk=risk)
+    card = read_card(directory)
+    pilot = heldout_rows(Store(folder), card, above=plan.proof)
+    promised = outlook(
+        student.predict(pilot.texts),
+        pilot.probs,
+        multi_label=student.multi_label,
+        risk=plan.risk(manifest["rows"]),
+        some_classes=card_recipe(card).mixing is None,
+    )
     sample = Sample(rows=manifest["rows"], trained=trained, **asdict(promised))
     write_json(record, asdict(sample))
     say(

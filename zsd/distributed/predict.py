@@ -127,10 +127,16 @@ class _Deferring:
             raise ConfigError(
                 "--shortlist is for classes of which a row has one: leave it away for a multi-label student"
             )
+        recipe = card_recipe(card)
+        if config.shortlist is not None and recipe.mixing is not None:
+            raise ConfigError(
+                "--shortlist: the student's labels mix the logits of all classes, as reviewed rows wanted it: leave it "
+                "away, so that the teacher is asked about all of them"
+            )
         check_same_teacher(store, card)
         proof = proof or min(1.0, HELDOUT_ROWS / max(1, store.manifest["rows"]))
         about: dict[str, Any] = {"proof": proof, "corpus": corpus, "reviewed": reviewed}
-        return cls(config=config, card=card, store=store, recipe=card_recipe(card), **about)
+        return cls(config=config, card=card, store=store, recipe=recipe, **about)
 
     def identity(self) -> dict[str, Any]:
         """What makes two jobs with deferral the same."""

@@ -58,12 +58,15 @@ class Recipe:
         """[N, K] float32 probabilities of raw logits; see `soft_labels` for their two meanings.
 
         Raises:
-            ValueError: the shapes differ from one another, or from the prior's.
+            ValueError: the shapes differ from one another, or from the prior's; or logits are mixed and some are not
+                finite, as of a class that was not asked about.
         """
         bias_K = self.bias(entailment_NK.shape[1])
         if self.mixing is not None:
             logits = Logits(entailment=entailment_NK, contradiction=contradiction_NK)
             deciding_NK = logits.deciding(multi_label=self.multi_label).astype(np.float64)
+            if not np.isfinite(deciding_NK).all():
+                raise ValueError("logits are mixed: those of all classes are needed")
             entailment_NK = (deciding_NK + deciding_NK @ np.array(self.mixing)).astype(np.float32)
             contradiction_NK = np.zeros_like(entailment_NK)
         return soft_labels(
