@@ -17,7 +17,6 @@ Legend: N rows, K labels.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +28,7 @@ from zsd.batching import IntArray
 from zsd.confidence import BoolArray, FloatArray, confidence, differs
 from zsd.deferral import Corpus, missed, most_differing
 from zsd.errors import ConfigError
+from zsd.training_data import hash_mask
 
 PILOT_SHARE = 1 / 3
 """Pilot rows for each proof row."""
@@ -249,6 +249,4 @@ def gain(growth: float) -> float:
 
 def sample_mask(ids: Sequence[str], share: float) -> BoolArray:
     """[N] the rows that a random sample of this share takes; a larger share takes the same rows and more."""
-    limit = int(share * 2**64)
-    digests = (hashlib.blake2b(one.encode(), digest_size=8, person=b"zsd-sample").digest() for one in ids)
-    return np.fromiter((int.from_bytes(digest) < limit for digest in digests), dtype=np.bool_, count=len(ids))
+    return hash_mask(ids, share, b"zsd-sample")

@@ -42,8 +42,13 @@ def heldout_mask(ids: Sequence[str], fraction: float = HELDOUT_FRACTION) -> Bool
     """
     if not 0.0 < fraction < 1.0:
         raise ConfigError(f"--heldout-fraction {fraction} must be above 0 and below 1")
+    return hash_mask(ids, fraction, b"zsd-heldout")
+
+
+def hash_mask(ids: Sequence[str], fraction: float, purpose: bytes) -> BoolArray:
+    """[N] True of about this share of the rows: those whose id, hashed for a purpose, is low enough."""
     limit = int(fraction * 2**64)
-    hashes = (hashlib.blake2b(row_id.encode(), digest_size=8, person=b"zsd-heldout").digest() for row_id in ids)
+    hashes = (hashlib.blake2b(row_id.encode(), digest_size=8, person=purpose).digest() for row_id in ids)
     return np.fromiter((int.from_bytes(digest) < limit for digest in hashes), dtype=np.bool_, count=len(ids))
 
 

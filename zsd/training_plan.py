@@ -244,8 +244,8 @@ def _identity(config: DistillConfig, store: Store, tasks: list[TrainTask]) -> di
 def _rounded(recipe: Recipe) -> dict[str, Any]:
     """A recipe up to what another processor may compute differently."""
     prior = None if recipe.prior is None else [round(one, 3) for one in recipe.prior]
-    mixed = recipe.mixing is not None
-    return {"method": recipe.method, "temperature": round(recipe.temperature, 3), "prior": prior, "mixed": mixed}
+    mixed = {} if recipe.mixing is None else {"mixed": True}  # by how much follows from the gold rows
+    return {"method": recipe.method, "temperature": round(recipe.temperature, 3), "prior": prior} | mixed
 
 
 def _fingerprint(student: str) -> str | None:

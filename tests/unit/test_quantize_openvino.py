@@ -24,9 +24,9 @@ from zsd.labels import LabelSet
 from zsd.teachers.nli import NLITeacher, load_teacher
 
 ENOUGH = (
-    Rechecked(agreement=0.5, within=1.0, share=0.01),
-    Rechecked(agreement=0.98, within=0.1, share=0.03),
-    Rechecked(agreement=1.0, within=0.2, share=0.01),
+    Rechecked(agreement=0.5, expected=1.0, within=1.0, share=0.01),
+    Rechecked(agreement=1.0, expected=0.98, within=0.1, share=0.03),
+    Rechecked(agreement=1.0, expected=0.99, within=0.2, share=0.01),
 )
 
 
@@ -96,7 +96,8 @@ def test_an_agreement_that_cannot_be_reached_is_an_error(
     heldout = HeldOut.of_teacher(
         teacher, LabelSet(names=("so", "no")), LINES, load_engine("torch", teacher, Placement()).logits
     )
-    monkeypatch.setattr(heldout, "with_recheck", lambda *_: Rechecked(agreement=0.8, within=0.0, share=0.0))
+    never = Rechecked(agreement=0.8, expected=0.9, within=0.0, share=0.0)
+    monkeypatch.setattr(heldout, "with_recheck", lambda *_: never)
     with pytest.raises(EngineError, match=r"no int8 form .* reaches an agreement of 0.99 .*\(the best has 0.800\)"):
         quantize_openvino(
             exported_onnx(teacher),

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import check_grad
 
 from tests.unit.store import build
 from tests.unit.synthetic import synthetic
@@ -19,7 +20,7 @@ from zsd.labels import LabelSet
 from zsd.shards import LOGITS, Store, matrix, write_json
 from zsd.soft_labels import Recipe, fit_recipe, soft_labels
 from zsd.soft_labels.content_free import CONTENT_FREE, ContentFree, content_free_texts, write_content_free
-from zsd.soft_labels.gold import GoldLogits, fit_gold, log_loss
+from zsd.soft_labels.gold import GoldLogits, Problem, _most_likely, fit_gold, log_loss
 
 # Legend: N rows, K labels.
 
@@ -247,16 +248,51 @@ def confused(rows: int = 1500) -> tuple[Any, Any]:
 def test_gold_rows_find_a_class_in_the_logits_of_the_others(multi_label: bool, tmp_path: Path) -> None:
     """No bias does: what tells the first two classes apart is how high both are."""
     logits_NK, classes_N = confused()
-    store = store_of(tmp_path, logits_NK, multi_label=multi_label)
+    # Where each class is judged by itself it is the difference that counts: a part of both is in its way.
+    both_NK = np.random.default_rng(1).normal(0, 3 * multi_label, logits_NK.shape).astype(np.float32)
+    store = store_of(tmp_path, logits_NK + both_NK, both_NK, multi_label=multi_label)
     one_hot_NK = np.eye(3, dtype=int)[classes_N]
     gold: dict[str, Any] = {f"text {n}": one_hot_NK[n].tolist() if multi_label else classes_N[n] for n in range(300)}
     right = {}
     for name, classes in (("plain", None), ("gold", gold)):
         recipe = fit_recipe(store, method="auto", gold=classes)
-        probs_NK = recipe.probs(logits_NK[300:], np.zeros_like(logits_NK[300:]))
+        probs_NK = recipe.probs((logits_NK + both_NK)[300:], both_NK[300:])
         right[name] = ((probs_NK > 0.5) == one_hot_NK[300:]).all(axis=1).mean()
     assert (recipe.mixing is not None) and right["gold"] > right["plain"] + 0.05
     assert fit_recipe(store, method="none", gold=gold).mixing is None
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+@pytest.mark.parametrize("mix", [False, True])
+@pytest.mark.parametrize("temperature", [None, 2.0])
+def test_the_gradient_is_that_of_the_loss(multi_label: bool, mix: bool, temperature: float | None) -> None:
+    logits_NK, classes_N = confused(50)
+    rows = GoldLogits(entailment=logits_NK, contradiction=-logits_NK / 3, targets=np.eye(3)[classes_N])
+    bias_K = np.array([0.3, 0.0, -0.2])
+    problem = Problem(rows, bias_K, multi_label=multi_label, move=True, mix=mix, temperature=temperature)
+    point = np.random.default_rng(0).normal(size=len(problem.widths))
+    assert len(point) == 4 + 9 * mix
+    wrong = check_grad(lambda x: problem.loss(x)[0], lambda x: problem.loss(x)[1], point)
+    assert wrong < 1e-4 * np.linalg.norm(problem.loss(point)[1])
+
+
+def many_classes(confusion: float) -> tuple[GoldLogits, GoldLogits]:
+    """300 rows and 1,000 others of 60 classes, each of which moves the logits of the others by so much."""
+    generator = np.random.default_rng(2)
+    classes_N = generator.integers(0, 60, 1300)
+    means_KK = 3 * np.eye(60) + confusion * generator.normal(0, 1, (60, 60))
+    logits_NK = (3 * (means_KK[classes_N] + generator.normal(0, 1, (1300, 60)))).astype(np.float32)
+    rows = GoldLogits(entailment=logits_NK, contradiction=np.zeros_like(logits_NK), targets=np.eye(60)[classes_N])
+    return rows.only(np.arange(1300) < 300), rows.only(np.arange(1300) >= 300)
+
+
+def test_logits_are_not_mixed_where_that_does_not_help() -> None:
+    """No class shows in the logits of another; 3,600 numbers would learn the rows by heart."""
+    rows, _ = many_classes(0.0)
+    fit = fit_gold(rows, np.zeros(60), multi_label=False, move_bias=True, temperature=None)
+    assert fit.mixing is None and fit.facts["mixed_loss"] > fit.facts["loss"]
+    few = fit_gold(rows.only(np.arange(300) < 9), np.zeros(60), multi_label=False, move_bias=True, temperature=None)
+    assert few.mixing is None and few.facts == {}
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
@@ -282,8 +318,8 @@ def test_one_gold_row_changes_little_and_the_same_logits_everywhere_nothing() ->
     one = GoldLogits(entailment=logits_NK[:1], contradiction=logits_NK[:1] * 0, targets=np.eye(3)[classes_N[:1]])
     fit = fit_gold(one, np.zeros(3), multi_label=False, move_bias=True, temperature=None)
     assert fit.mixing is None or not fit.mixing.any()
-    few = GoldLogits(entailment=logits_NK[:3], contradiction=logits_NK[:3] * 0, targets=np.eye(3)[classes_N[:3]])
-    fit = fit_gold(few, np.zeros(3), multi_label=False, move_bias=True, temperature=None)
+    few = GoldLogits(entailment=logits_NK[:10], contradiction=logits_NK[:10] * 0, targets=np.eye(3)[classes_N[:10]])
+    fit = _most_likely(few, np.zeros(3), multi_label=False, move=True, mix=True, temperature=None)
     assert fit.mixing is not None
     kept_N = (logits_NK + logits_NK @ fit.mixing - fit.bias).argmax(axis=1) == logits_NK.argmax(axis=1)
     assert kept_N.mean() > 0.9
@@ -298,12 +334,7 @@ def test_one_gold_row_changes_little_and_the_same_logits_everywhere_nothing() ->
 
 def test_the_temperature_of_many_classes_is_that_of_rows_not_fitted() -> None:
     """A mixing of 3,600 numbers learns 300 rows by heart: it would say that it is sure of others too."""
-    generator = np.random.default_rng(2)
-    classes_N = generator.integers(0, 60, 1300)
-    logits_NK = generator.normal(0, 1, (1300, 60)).astype(np.float32)
-    logits_NK[np.arange(1300), classes_N] += 3
-    rows = GoldLogits(entailment=3 * logits_NK, contradiction=np.zeros_like(logits_NK), targets=np.eye(60)[classes_N])
-    given, unseen = (rows.only(np.arange(1300) < 300), rows.only(np.arange(1300) >= 300))
+    given, unseen = many_classes(0.5)
     fit = fit_gold(given, np.zeros(60), multi_label=False, move_bias=True, temperature=None)
     assert fit.mixing is not None
     unseen_NK = fit.logits(unseen.entailment)

@@ -29,9 +29,10 @@ from zsd.students import load_student
 from zsd.students.fit import fit
 from zsd.students.folder import all_students, student_kind
 from zsd.students.linear_fit import fit_logistic
-from zsd.students.rows import Side, SoftRows, StoreRows, one_side
+from zsd.students.rows import SIDES, SoftRows, Split, StoreRows
 from zsd.students.spec import parse_student
 from zsd.students.token_embeddings import inverse_frequency, principal_components, start_tokens
+from zsd.training_data import heldout_mask
 
 # Legend: N rows, K labels.
 
@@ -66,7 +67,7 @@ def trained(
 
 
 def heldout(rows: Callable[[], Any]) -> SoftRows:
-    parts = list(one_side(rows, "held-out", 0.1))
+    parts = list(Split.of(rows, 0.1).side(rows, "held-out"))
     return SoftRows(
         ids=[one for part in parts for one in part.ids],
         texts=[text for part in parts for text in part.texts],
@@ -201,7 +202,7 @@ def test_nothing_is_learned_or_chosen_on_held_out_rows(
     kind: str, trained: dict[tuple[str, bool], Trained], teacher_of: Callable[..., str], tmp_path: Path
 ) -> None:
     """Other texts and other labels there: the same student to the last bit, whose figures say something else."""
-    held = {row for some in one_side(MadeUp(), "held-out", 0.1) for row in some.ids}
+    held = {row for some in Split.of(MadeUp(), 0.1).side(MadeUp(), "held-out") for row in some.ids}
 
     def rows() -> Any:
         for some in MadeUp()():
@@ -218,12 +219,29 @@ def test_nothing_is_learned_or_chosen_on_held_out_rows(
     assert again.card["heldout"]["loss"] > before.card["heldout"]["loss"] + 0.1
 
 
-def test_rows_are_on_one_side_each() -> None:
-    sides: list[Side] = ["training", "choosing", "held-out"]
-    rows = {side: [row for some in one_side(MadeUp(), side, 0.1) for row in some.ids] for side in sides}
+@pytest.mark.parametrize("heldout", [0.02, 0.1, 0.5])
+def test_rows_are_on_one_side_each_and_those_to_choose_by_are_drawn_from_all_that_are_not_held_out(
+    heldout: float,
+) -> None:
+    """If fewer are held out, as by the last student of `zsd annotate`, most of the others are there to learn from."""
+    split = Split.of(MadeUp(), heldout)
+    rows = {side: {row for some in split.side(MadeUp(), side) for row in some.ids} for side in SIDES}
     every = [row for some in MadeUp()() for row in some.ids]
-    assert sorted(row for side in sides for row in rows[side]) == sorted(every)
-    assert 0.01 < len(rows["choosing"]) / len(every) < 0.09
+    assert sorted(row for side in SIDES for row in rows[side]) == sorted(every)
+    assert rows["held-out"] == set(np.array(every)[heldout_mask(every, heldout)].tolist())
+    more = set(np.array(every)[heldout_mask(every, min(0.9, heldout + 0.3))].tolist()) - rows["held-out"]
+    assert 0.01 < len(rows["choosing"] & more) / len(more) < 0.2
+    assert 0.01 < len(rows["choosing"]) / (len(every) - len(rows["held-out"])) < 0.2
+
+
+@pytest.mark.parametrize(("rows", "share"), [(10, 0.2), (200, 1 / 9), (100_000, 0.05)])
+def test_few_rows_lend_a_larger_share_to_choose_by(rows: int, share: float) -> None:
+    def several() -> Any:
+        yield SoftRows(
+            ids=[""] * rows, texts=[""] * rows, probs=np.ones((rows, 1), np.float32), weights=np.ones(rows, np.float32)
+        )
+
+    assert Split.of(several, 0.1).choosing == pytest.approx(share)
 
 
 def features(rows: MadeUp) -> tuple[Any, SoftRows]:

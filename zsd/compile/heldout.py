@@ -43,11 +43,13 @@ class Rechecked:
 
     Attributes:
         agreement: with the reference, after it.
+        expected: the agreement if each row were off by what another one is off by, which fewer rows can make good.
         within: how close is close; 0: there is no second look.
         share: of the sequences, looked at again.
     """
 
     agreement: float
+    expected: float
     within: float
     share: float
 
@@ -113,32 +115,34 @@ class HeldOut:
             most: share of the sequences that may be looked at again.
         """
         logits_PC = self._all(run)
-        chosen = Rechecked(agreement=self._agreement(logits_PC), within=0.0, share=0.0)
-        if self.close is None:
-            return chosen
-        drawn = self._with_errors_of_others(logits_PC)
-        expected = float(np.mean([self._agreement(one_PC) for one_PC in drawn]))
-        for within in WITHIN:
-            close_P = self.close(logits_PC, within)
-            if min(chosen.agreement, expected) >= 1 - (1 - least) * SPARED or close_P.mean() > most:
+        chosen = self._rechecked(logits_PC, 0.0)
+        for within in WITHIN if self.close is not None else ():
+            if min(chosen.agreement, chosen.expected) >= 1 - (1 - least) * SPARED:
                 break
-            agreement, *others = (self._agreement(self._again(one_PC, within)) for one_PC in (logits_PC, *drawn))
-            chosen = Rechecked(agreement=agreement, within=within, share=float(close_P.mean()))
-            expected = float(np.mean(others))
+            wider = self._rechecked(logits_PC, within)
+            if wider.share > most:
+                break
+            chosen = wider
         return chosen
 
-    def _with_errors_of_others(self, logits_PC: FloatArray) -> list[FloatArray]:
-        """`DRAWS` times [P, C] the reference's logits, each row off by what another, drawn, is off by."""
-        shape = (len(self.outcome_NK), -1, logits_PC.shape[1])
-        errors_NHC = (logits_PC - self.logits_PC).reshape(shape)
-        orders = np.random.default_rng(0).permuted(np.tile(np.arange(len(errors_NHC)), (DRAWS, 1)), axis=1)
-        return [self.logits_PC + errors_NHC[order_N].reshape(logits_PC.shape) for order_N in orders]
+    def _rechecked(self, logits_PC: FloatArray, within: float) -> Rechecked:
+        expected = [self._looked_again(one_PC, within)[0] for one_PC in self._with_errors_of_others(logits_PC)]
+        agreement, share = self._looked_again(logits_PC, within)
+        return Rechecked(agreement=agreement, expected=float(np.mean(expected)), within=within, share=share)
 
-    def _again(self, logits_PC: FloatArray, within: float) -> FloatArray:
-        """[P, C] with those of the reference for the sequences that are close."""
-        assert self.close is not None, "a student looks at nothing again"
-        again_PC: FloatArray = np.where(self.close(logits_PC, within)[:, None], self.logits_PC, logits_PC)
-        return again_PC
+    def _looked_again(self, logits_PC: FloatArray, within: float) -> tuple[float, float]:
+        """The agreement with the reference's logits for the sequences that are close, and the share of these."""
+        if self.close is None or not within:
+            return self._agreement(logits_PC), 0.0
+        close_P = self.close(logits_PC, within)
+        return self._agreement(np.where(close_P[:, None], self.logits_PC, logits_PC)), float(close_P.mean())
+
+    def _with_errors_of_others(self, logits_PC: FloatArray) -> Iterator[FloatArray]:
+        """`DRAWS` times [P, C] the reference's logits, each row off by what another, drawn, is off by."""
+        errors_NHC = (logits_PC - self.logits_PC).reshape(len(self.outcome_NK), -1, logits_PC.shape[1])
+        generator = np.random.default_rng(0)
+        for _ in range(DRAWS):
+            yield self.logits_PC + errors_NHC[generator.permutation(len(errors_NHC))].reshape(logits_PC.shape)
 
     def error(self, run: Run, count: int) -> float:
         """Root mean square of the differences to the reference's logits over some of the sequences."""

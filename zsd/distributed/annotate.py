@@ -106,7 +106,9 @@ def annotate(config: AnnotateConfig, arguments: dict[str, Any]) -> dict[str, Any
     say(f"annotate: sample {len(samples) - 1} is enough: its pilot rows are taught, too")
     distill(_distill_config(config, last, final, plan.proof), arguments)
     corpus = Corpus(rows=plan.corpus_rows, known=samples[-1].rows)
-    asked_of = _predict_config(config, final, last, samples[-1].shortlist)
+    # Reviewed rows that were pilot rows calibrate here for the first time, and may be what it takes to mix logits.
+    mixed = card_recipe(read_card(student_directory(final))).mixing is not None
+    asked_of = _predict_config(config, final, last, None if mixed else samples[-1].shortlist)
     manifest = predict(asked_of, proof=plan.proof, corpus=corpus, reviewed=reviewed)
     summary = _summary(config, manifest, samples, hypotheses=len(labels.hypotheses))
     if manifest.get("annotation") != summary:

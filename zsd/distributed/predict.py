@@ -150,9 +150,15 @@ class _Deferring:
             "proof": self.proof,
             "shortlist": self.config.shortlist,
             "soft_labels": checksum(shards.encode()),
-            "recipe": self.recipe.to_dict(),
+            "recipe": self._recipe(),
             "teacher_fingerprint": self.card["teacher_fingerprint"],
         }
+
+    def _recipe(self) -> dict[str, Any]:
+        """The recipe, with a checksum in place of K * K numbers."""
+        content = self.recipe.to_dict()
+        mixing = content.pop("mixing", None)
+        return content if mixing is None else {**content, "mixing": checksum(repr(mixing).encode())}
 
     def plan(self, task: PredictTask, student: Student, units: list[Unit]) -> JobPlan:
         """Fit the threshold, or read what an earlier run of this job has fitted, and plan the teacher's part."""

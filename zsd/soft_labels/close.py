@@ -3,7 +3,7 @@
 A precision such as int8 moves every logit a little, which changes a row's answer only where two classes are about as
 likely (multi-label: where entailment and contradiction of a class are). To run just those pairs again decides the row
 as exactly as to run all of them, if no logit is off by more than half of what counts as close. It is the row's answer
-by its raw logits that is decided: a bias taken off them later may make others close.
+by its raw logits that is decided: a bias taken off them later, or a mixing, may make others close.
 
 Legend: N rows, K labels, T templates, H = T * K hypotheses.
 """

@@ -11,8 +11,9 @@ Legend: N rows, G gold rows, K labels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,17 +35,20 @@ TEMPERATURE_WIDTH = 0.3
 """Standard deviation of the logarithm of the temperature before a gold row has been seen."""
 
 BIAS_WIDTH = 0.25
-"""Standard deviation of a class's bias before a gold row has been seen, as a share of the logits' mean margin."""
+"""Standard deviation of a class's bias before a gold row has been seen, as a share of the logits' mean margin (of their
+mean absolute value for multi-label)."""
 
 MIXING_WIDTH = 0.3
 """Standard deviation, before a gold row has been seen, of what the mixing adds to a class's logit for a row whose
-logits are all one standard deviation from their mean, as a share of the logits' mean margin; the same for any K. From
-0.2 to 0.4 the accuracy that 200 rows give on AG News moves by less than from one draw of the rows to another."""
+logits are all one standard deviation from their mean, on the scale of `BIAS_WIDTH`; the same for any K. With 200 rows
+of AG News 82.7, 82.8 and 82.8 % of the others' labels are right at 0.2, 0.3 and 0.4 (81.4 unmixed; the standard
+deviation from one draw of the rows to another is 0.3)."""
 
 FOLDS = 5
-"""Parts of the gold rows, each scored by a mixing of the others, to fit the temperature."""
+LEAST_MIXED = 2 * FOLDS
+"""Gold rows from which logits may be mixed: two a fold."""
 
-MOST_MIXED = 200
+MOST_CLASSES = 200
 """Classes up to which logits are mixed: K * K numbers have to be fitted, and are kept with the student."""
 
 
@@ -103,18 +107,19 @@ class GoldFit:
         bias: [K] what is taken off the logits.
         mixing: [K, K] what is added to each class's logit (a column) for each class's logit (a row); None: nothing.
         temperature: what they are divided by then.
+        facts: ``loss`` and ``mixed_loss``: mean log loss, in nats, of gold rows that a bias alone, and a bias with a
+            mixing, were not fitted to; empty where that was not looked at.
     """
 
     bias: Doubles
     mixing: Doubles | None
     temperature: float
+    facts: dict[str, float] = field(default_factory=dict)
 
     def logits(self, logits_NK: FloatArray | Doubles) -> Doubles:
         """[N, K] what is divided by the temperature."""
-        mixed_NK: Doubles = (
-            logits_NK - self.bias if self.mixing is None else logits_NK + logits_NK @ self.mixing - self.bias
-        )
-        return mixed_NK
+        result_NK: Doubles = logits_NK - self.bias
+        return result_NK if self.mixing is None else result_NK + logits_NK @ self.mixing
 
 
 def fit_gold(
@@ -122,8 +127,12 @@ def fit_gold(
 ) -> GoldFit:
     """The bias, the mixing and the temperature that fit gold rows best.
 
-    Mixed logits are surer of the rows that they were fitted to than of others, the more so the more classes there are:
-    their temperature is the one that fits rows which their mixing was not fitted to, each fifth in its turn.
+    Logits are mixed only where this lowers the log loss of rows that it was not fitted to, each fifth of the rows in
+    its turn; with fewer than `LEAST_MIXED` rows, or more than `MOST_CLASSES` classes, they are not. Mixed logits are
+    surer of the rows that they were fitted to than of others, the more so the more classes there are: their temperature
+    is the one that fits the others.
+
+    The rows have to be drawn at random: the balance of the labels follows theirs.
 
     Args:
         rows: at least one.
@@ -132,55 +141,91 @@ def fit_gold(
         move_bias: whether the bias may change, and logits be mixed.
         temperature: a given one stays as it is; None: it is fitted.
     """
-    fit = _most_likely(rows, bias_K, multi_label=multi_label, move=move_bias, mix=move_bias, temperature=temperature)
-    if temperature is not None or fit.mixing is None or len(rows) < 2 * FOLDS:
-        return fit
-    fold_G = np.arange(len(rows)) % FOLDS
-    unseen_GK = np.empty(rows.targets.shape, np.float32)
-    for fold in range(FOLDS):
-        rest = _most_likely(
-            rows.only(fold_G != fold), bias_K, multi_label=multi_label, move=True, mix=True, temperature=None
+    fit = partial(_most_likely, bias_K=bias_K, multi_label=multi_label, move=move_bias, temperature=temperature)
+    plain = fit(rows, mix=False)
+    if not move_bias or len(rows) < LEAST_MIXED or len(bias_K) > MOST_CLASSES:
+        return plain
+    losses, fits = {}, {}
+    for name, mix in (("loss", False), ("mixed_loss", True)):
+        unseen = _scored_by_others(rows, partial(fit, mix=mix), multi_label=multi_label)
+        alone = _most_likely(
+            unseen, np.zeros_like(bias_K), multi_label=multi_label, move=False, mix=False, temperature=temperature
         )
-        unseen_GK[fold_G == fold] = rest.logits(rows.only(fold_G == fold).deciding(multi_label=multi_label))
-    zeros_GK = np.zeros(unseen_GK.shape, np.float32)
-    unseen = GoldLogits(entailment=unseen_GK, contradiction=zeros_GK, targets=rows.targets)
-    alone = _most_likely(
-        unseen, np.zeros_like(bias_K), multi_label=multi_label, move=False, mix=False, temperature=None
-    )
-    return replace(fit, temperature=alone.temperature)
+        scaled_GK = unseen.entailment / alone.temperature
+        losses[name] = log_loss(scaled_GK, rows.targets, multi_label=multi_label) / len(rows)
+        fits[name] = replace(fit(rows, mix=mix), temperature=alone.temperature)
+    best = fits["mixed_loss"] if losses["mixed_loss"] < losses["loss"] else plain
+    return replace(best, facts=losses)
+
+
+def _scored_by_others(rows: GoldLogits, fit: Callable[[GoldLogits], GoldFit], *, multi_label: bool) -> GoldLogits:
+    """The rows with the logits that fits without them give them, each fifth in its turn, in place of entailment."""
+    fold_G = np.arange(len(rows)) % FOLDS
+    scored_GK = np.empty(rows.targets.shape, np.float32)
+    for fold in range(FOLDS):
+        of_fold = rows.only(fold_G == fold).deciding(multi_label=multi_label)
+        scored_GK[fold_G == fold] = fit(rows.only(fold_G != fold)).logits(of_fold)
+    return GoldLogits(entailment=scored_GK, contradiction=np.zeros_like(scored_GK), targets=rows.targets)
 
 
 def _most_likely(
     rows: GoldLogits, bias_K: Doubles, *, multi_label: bool, move: bool, mix: bool, temperature: float | None
 ) -> GoldFit:
     """The maximum a posteriori of what may change: the bias (move), the mixing (mix), and a temperature of None."""
-    logits_GK = rows.deciding(multi_label=multi_label).astype(np.float64)
-    labels = len(bias_K)
-    mean_K, spread = logits_GK.mean(axis=0), float(logits_GK.std(axis=0).mean())
-    scale = float(np.abs(logits_GK).mean()) if multi_label else margin(logits_GK)
-    mix = mix and labels <= MOST_MIXED and spread > 0
-    free_K = np.full(labels, BIAS_WIDTH * scale * move)
-    free_KK = np.full((labels, labels), MIXING_WIDTH * scale / np.sqrt(labels) * mix)
-    widths = np.concatenate([free_K, free_KK.ravel(), [0.0 if temperature else TEMPERATURE_WIDTH]])
-    standard_GK = (logits_GK - mean_K) / (spread or 1.0)
+    problem = Problem(rows, bias_K, multi_label=multi_label, move=move, mix=mix, temperature=temperature)
+    return problem.fit(minimize(problem.loss, np.zeros(len(problem.widths)), jac=True, method="L-BFGS-B").x)
 
-    def loss(point: Doubles) -> tuple[float, Doubles]:
-        moved = point * widths
-        moved_K, mixing_KK = moved[:labels], moved[labels:-1].reshape(labels, labels)
-        heat = (temperature or 1.0) * np.exp(moved[-1])
-        scaled_GK = (logits_GK + standard_GK @ mixing_KK - bias_K - moved_K) / heat
-        slope_GK = (probabilities(scaled_GK, multi_label=multi_label) - rows.targets) / heat
-        slopes = (-slope_GK.sum(axis=0), (standard_GK.T @ slope_GK).ravel(), [-(slope_GK * scaled_GK).sum() * heat])
-        value = log_loss(scaled_GK, rows.targets, multi_label=multi_label) + (point**2).sum() / 2
-        return value, np.concatenate(slopes) * widths + point
 
-    found = minimize(loss, np.zeros(len(widths)), jac=True, method="L-BFGS-B").x * widths
-    mixing_KK = found[labels:-1].reshape(labels, labels) / (spread or 1.0)
-    return GoldFit(
-        bias=bias_K + found[:labels] + mean_K @ mixing_KK,
-        mixing=mixing_KK if mix else None,
-        temperature=float((temperature or 1.0) * np.exp(found[-1])),
-    )
+class Problem:
+    """What is minimized: a point is ``[bias (K), log temperature, mixing (K * K, or nothing)]``, in standard deviations
+    of the Gaussian around what there is before a gold row has been seen. See `_most_likely` for the arguments.
+    """
+
+    def __init__(
+        self, rows: GoldLogits, bias_K: Doubles, *, multi_label: bool, move: bool, mix: bool, temperature: float | None
+    ) -> None:
+        self.rows, self.bias_K, self.multi_label = rows, bias_K, multi_label
+        self.given = temperature
+        self.logits_GK = rows.deciding(multi_label=multi_label).astype(np.float64)
+        self.mean_K, self.spread = self.logits_GK.mean(axis=0), float(self.logits_GK.std(axis=0).mean())
+        self.mix = mix and self.spread > 0
+        self.standard_GK = (self.logits_GK - self.mean_K) / (self.spread or 1.0)
+        scale = float(np.abs(self.logits_GK).mean()) if multi_label else margin(self.logits_GK)
+        labels = len(bias_K)
+        free = MIXING_WIDTH * scale / np.sqrt(labels)
+        self.widths = np.concatenate(
+            [
+                np.full(labels, BIAS_WIDTH * scale * move),
+                [0.0 if temperature else TEMPERATURE_WIDTH],
+                np.full(labels**2 if self.mix else 0, free),
+            ]
+        )
+
+    def loss(self, point: Doubles) -> tuple[float, Doubles]:
+        """Minus the logarithm of the posterior, in nats and but for a constant, and its gradient."""
+        moved_K, heat, mixing_KK = self._parts(point)
+        mixed_GK = self.logits_GK if mixing_KK is None else self.logits_GK + self.standard_GK @ mixing_KK
+        scaled_GK = (mixed_GK - self.bias_K - moved_K) / heat
+        slope_GK = (probabilities(scaled_GK, multi_label=self.multi_label) - self.rows.targets) / heat
+        slopes = [-slope_GK.sum(axis=0), [-(slope_GK * scaled_GK).sum() * heat]]
+        if mixing_KK is not None:
+            slopes.append((self.standard_GK.T @ slope_GK).ravel())
+        value = log_loss(scaled_GK, self.rows.targets, multi_label=self.multi_label) + (point**2).sum() / 2
+        return value, np.concatenate(slopes) * self.widths + point
+
+    def fit(self, point: Doubles) -> GoldFit:
+        """What a point stands for."""
+        moved_K, heat, mixing_KK = self._parts(point)
+        bias_K = self.bias_K + moved_K
+        if mixing_KK is None:
+            return GoldFit(bias=bias_K, mixing=None, temperature=heat)
+        mixing_KK = mixing_KK / self.spread
+        return GoldFit(bias=bias_K + self.mean_K @ mixing_KK, mixing=mixing_KK, temperature=heat)
+
+    def _parts(self, point: Doubles) -> tuple[Doubles, float, Doubles | None]:
+        labels, moved = len(self.bias_K), point * self.widths
+        mixing_KK = moved[labels + 1 :].reshape(labels, labels) if self.mix else None
+        return moved[:labels], float((self.given or 1.0) * np.exp(moved[labels])), mixing_KK
 
 
 def probabilities(logits_GK: Doubles, *, multi_label: bool) -> Doubles:

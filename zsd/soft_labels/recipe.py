@@ -33,12 +33,13 @@ class Recipe:
         temperature: logits are divided by it, after the prior has been taken off them.
         prior: [K] what the teacher gives each class before it has read a text, in (0, 1); None where nothing is
             corrected. A uniform prior (single-label), or one of 1/2 for each class (multi-label), changes nothing.
+            Where logits are mixed it is the rest of an affine map, and says nothing by itself.
         mixing: [K, K] what is added to each class's logit (a column) for each class's logit (a row); None: nothing. The
             logits are those that decide: of entailment, for multi-label less that of contradiction.
         facts: what was measured when the recipe was fitted, and why it was chosen; JSON-able, for people to read.
 
     Raises:
-        ValueError: the temperature is not positive, or a prior is not in (0, 1).
+        ValueError: the temperature is not positive, a prior is not in (0, 1), or the mixing is not square.
     """
 
     method: str
@@ -53,6 +54,8 @@ class Recipe:
             raise ValueError(f"temperature must be positive, not {self.temperature}")
         if any(not 0 < prior < 1 for prior in self.prior or ()):
             raise ValueError(f"every prior must be in (0, 1): {self.prior}")
+        if any(len(row) != len(self.mixing or ()) or not np.isfinite(row).all() for row in self.mixing or ()):
+            raise ValueError("the mixing must be as many rows of as many finite numbers")
 
     def probs(self, entailment_NK: FloatArray, contradiction_NK: FloatArray) -> FloatArray:
         """[N, K] float32 probabilities of raw logits; see `soft_labels` for their two meanings.
@@ -77,7 +80,7 @@ class Recipe:
         )
 
     def bias(self, labels: int) -> npt.NDArray[np.float64]:
-        """[K] what is taken off the entailment logits.
+        """[K] what is taken off the entailment logits, or off the mixed ones.
 
         Raises:
             ValueError: the prior is of another number of classes.
@@ -103,8 +106,9 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         """The form kept in ``student/zsd.json``; `from_dict` reads it back."""
         prior = None if self.prior is None else list(self.prior)
-        mixing = None if self.mixing is None else [list(row) for row in self.mixing]
-        return {**asdict(self), "prior": prior, "mixing": mixing}
+        made = {**asdict(self), "prior": prior}
+        mixing = made.pop("mixing")
+        return made if mixing is None else {**made, "mixing": [list(row) for row in mixing]}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Recipe:

@@ -14,7 +14,7 @@ from zsd.inference import probabilities
 from zsd.losses import binary_cross_entropy, soft_cross_entropy
 from zsd.students import load_student
 from zsd.students.linear_fit import fit_linear
-from zsd.students.rows import Rows, one_side
+from zsd.students.rows import SIDES, Rows, Split
 from zsd.students.spec import StudentSpec
 from zsd.students.static_fit import fit_static
 from zsd.training_data import HELDOUT_FRACTION
@@ -54,20 +54,22 @@ def fit(
     Raises:
         InputError: the rows leave one side of the split empty, or the checkpoint does not serve.
     """
+    split = Split.of(rows, heldout_fraction)
+    for side in SIDES:
+        next(split.side(rows, side))  # an error now if it has none, not after the training
     common: dict[str, Any] = {
         "names": list(names),
         "multi_label": multi_label,
         "temperature": temperature,
-        "heldout_fraction": heldout_fraction,
+        "split": split,
         "write": write,
     }
-    next(one_side(rows, "held-out", heldout_fraction))  # an error now if there are none, not after the training
     if spec.kind == "linear":
         made = fit_linear(rows, directory, **common)
     else:
         made = fit_static(rows, directory, checkpoint=spec.checkpoint or teacher, seed=seed, **common)
     student = load_student(directory)
-    heldout = [(student.logits(some.texts), some.probs) for some in one_side(rows, "held-out", heldout_fraction)]
+    heldout = [(student.logits(some.texts), some.probs) for some in split.side(rows, "held-out")]
     logits_NK, teacher_NK = (np.concatenate(parts) for parts in zip(*heldout, strict=True))
     student_NK = probabilities(logits_NK / np.float32(temperature), multi_label=multi_label)
     row_loss = binary_cross_entropy if multi_label else soft_cross_entropy

@@ -23,14 +23,14 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from zsd.errors import InputError
 from zsd.students.linear import TERMS, Weights, save_linear
-from zsd.students.rows import Rows, SoftRows, one_side
+from zsd.students.rows import Rows, SoftRows, Split
 
 FloatArray = npt.NDArray[np.float32]
 MOST_TERMS = 200_000
 MOST_WEIGHTS = 4_000_000
 """F and F * K at most: L-BFGS holds some 25 copies of the weights, 8 bytes each."""
 STRENGTHS = (1.0, 3.0, 10.0, 30.0)
-"""C, the inverse of the penalty, from strong to weak: tried in turn until the held-out loss rises."""
+"""C, the inverse of the penalty, from strong to weak: tried in turn until the loss on the rows to choose by rises."""
 ITERATIONS = 100
 TOLERANCE = 1e-5
 """Largest component of the gradient of the mean loss at which it is minimal."""
@@ -43,7 +43,7 @@ def fit_linear(
     names: list[str],
     multi_label: bool,
     temperature: float,
-    heldout_fraction: float,
+    split: Split,
     write: Callable[[str], None],
 ) -> dict[str, Any]:
     """Train a linear student and write it; returns what its card says of the training. Nothing in it is random.
@@ -54,7 +54,7 @@ def fit_linear(
         names: K class names.
         multi_label: a logistic regression for each label instead of one over the labels.
         temperature: the one the soft labels were softened with: what is learned of them is sharpened by it again.
-        heldout_fraction: share of the rows that takes no part; the penalty is chosen on some of the others.
+        split: of the rows; held-out ones take no part, and those to choose by choose the penalty.
         write: takes progress lines.
 
     Raises:
@@ -64,10 +64,10 @@ def fit_linear(
     vectorizer = TfidfVectorizer(**TERMS, min_df=2, max_features=most)
     train, choosing = _Side(), _Side()
     try:
-        train_NF = vectorizer.fit_transform(train.texts(one_side(rows, "training", heldout_fraction)))
+        train_NF = vectorizer.fit_transform(train.texts(split.side(rows, "training")))
     except ValueError as error:
         raise InputError(f"--student linear: {error}: no word occurs in two of the training rows") from None
-    choosing_NF = vectorizer.transform(choosing.texts(one_side(rows, "choosing", heldout_fraction)))
+    choosing_NF = vectorizer.transform(choosing.texts(split.side(rows, "choosing")))
     best, best_strength, best_loss = None, 0.0, np.inf
     weights: Weights | None = None
     for strength in STRENGTHS:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from zsd.errors import InputError
 from zsd.row_weights import loss_weights
 from zsd.shards import LOGITS, Store, matrix
 from zsd.soft_labels import Recipe
-from zsd.training_data import heldout_mask, text_keys
+from zsd.training_data import hash_mask, heldout_mask, text_keys
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -42,11 +42,17 @@ class SoftRows:
 
 
 Side = Literal["training", "choosing", "held-out"]
-"""What rows are for, by `zsd.training_data.heldout_mask`: to learn from, to choose an epoch or a penalty by, and, of
-the share that is held out, to say how good the student is: it has neither learned nor chosen anything there."""
+"""What rows are for: to learn from, to choose an epoch or a penalty by, and, of the share that is held out, to say how
+good the student is: it has neither learned nor chosen anything there."""
 
-CHOOSING_FRACTION = 0.05
+SIDES: tuple[Side, ...] = get_args(Side)
+
+CHOOSING_SHARE = 0.05
 """Share to choose by of the rows that are not held out."""
+
+CHOOSING_ROWS = 20
+"""Rows to choose by at least, as long as they are no more than `MOST_CHOOSING` of them."""
+MOST_CHOOSING = 0.2
 
 Rows = Callable[[], Iterable[SoftRows]]
 """Each call goes through all rows, from the first, in the same order."""
@@ -106,30 +112,45 @@ class StoreRows:
         return _pick(SoftRows(ids=ids, texts=texts, probs=probs_NK, weights=weights_N), kept)
 
 
-def one_side(rows: Rows, side: Side, fraction: float) -> Iterator[SoftRows]:
-    """The rows of one side: see `Side`.
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Which rows are on which side. It depends on their ids alone, and on two shares.
 
     Args:
-        rows: all of them.
-        side: which of them.
-        fraction: share that is held out.
-
-    Raises:
-        InputError: there are none.
+        heldout: share of all rows that is held out, see `zsd.training_data.heldout_mask`.
+        choosing: share of the others to choose by.
     """
-    edge = fraction + (1 - fraction) * CHOOSING_FRACTION
-    found = 0
-    for some in rows():
-        held_N, below_N = heldout_mask(some.ids, fraction), heldout_mask(some.ids, edge)
-        chosen = np.flatnonzero({"held-out": held_N, "choosing": below_N & ~held_N, "training": ~below_N}[side])
-        found += len(chosen)
-        if len(chosen):
-            yield _pick(some, chosen)
-    if not found:
-        raise InputError(
-            f"the soft labels leave no row for the {side} side of the split "
-            f"(--heldout-fraction {fraction}): label more rows, or change the fraction"
-        )
+
+    heldout: float
+    choosing: float
+
+    @classmethod
+    def of(cls, rows: Rows, heldout: float) -> Split:
+        """The split of some rows: `CHOOSING_SHARE` of many, more of few."""
+        others = (1 - heldout) * max(1, sum(len(some) for some in rows()))
+        return cls(heldout=heldout, choosing=max(CHOOSING_SHARE, min(MOST_CHOOSING, CHOOSING_ROWS / others)))
+
+    def side(self, rows: Rows, side: Side) -> Iterator[SoftRows]:
+        """The rows of one side.
+
+        Raises:
+            InputError: there are none.
+        """
+        found = 0
+        for some in rows():
+            held_N = heldout_mask(some.ids, self.heldout)
+            chosen = np.flatnonzero(held_N if side == "held-out" else ~held_N)
+            if side != "held-out":
+                choosing_N = hash_mask([some.ids[n] for n in chosen], self.choosing, b"zsd-choosing")
+                chosen = chosen[choosing_N == (side == "choosing")]
+            found += len(chosen)
+            if len(chosen):
+                yield _pick(some, chosen)
+        if not found:
+            raise InputError(
+                f"the soft labels are too few for this student: none of them is on the {side} side of its split "
+                f"(--heldout-fraction {self.heldout}): label more rows, or change the fraction"
+            )
 
 
 def _pick(rows: SoftRows, chosen: npt.NDArray[np.int64]) -> SoftRows:

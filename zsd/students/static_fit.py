@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 
 from zsd.losses import binary_cross_entropy, soft_cross_entropy
 from zsd.ragged import spans
-from zsd.students.rows import Rows, SoftRows, one_side
+from zsd.students.rows import Rows, SoftRows, Split
 from zsd.students.static import BATCH, BagClassifier, flat_tokens, save_static, token_model
 from zsd.students.token_embeddings import inverse_frequency, start_tokens
 
@@ -40,7 +40,7 @@ class StaticOptions:
         least_epochs: passes over the rows at least.
         steps: optimizer steps wanted: fewer rows are passed over more often for it, up to `most_epochs`.
         most_epochs: passes at most.
-        patience: epochs without a better held-out loss after which training ends.
+        patience: epochs without a better loss on the rows to choose by after which training ends.
     """
 
     hidden: int = 256
@@ -115,7 +115,7 @@ def fit_static(
     names: list[str],
     multi_label: bool,
     temperature: float,
-    heldout_fraction: float,
+    split: Split,
     seed: int,
     write: Callable[[str], None],
     options: StaticOptions | None = None,
@@ -129,7 +129,7 @@ def fit_static(
         names: K class names.
         multi_label: binary cross-entropy on each label instead of soft cross-entropy over the labels.
         temperature: the one the soft labels were softened with: what is learned of them is sharpened by it again.
-        heldout_fraction: share of the rows that takes no part; some of the others choose the epoch that is kept.
+        split: of the rows; held-out ones take no part, and those to choose by choose the epoch that is kept.
         seed: everything random depends on it alone.
         write: takes progress lines.
         options: how.
@@ -140,8 +140,8 @@ def fit_static(
     """
     options = options or StaticOptions()
     tokenizer, embeddings_VD, weighted = start_tokens(checkpoint)
-    train = Bags.of(one_side(rows, "training", heldout_fraction), tokenizer, embeddings_VD)
-    choosing = Bags.of(one_side(rows, "choosing", heldout_fraction), tokenizer, embeddings_VD)
+    train = Bags.of(split.side(rows, "training"), tokenizer, embeddings_VD)
+    choosing = Bags.of(split.side(rows, "choosing"), tokenizer, embeddings_VD)
     if not weighted:
         counts_V = np.bincount(train.ids, minlength=len(embeddings_VD))
         embeddings_VD = embeddings_VD * inverse_frequency(counts_V)[:, None]
