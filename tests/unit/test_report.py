@@ -579,3 +579,25 @@ def test_clip_counts_wide_characters_twice() -> None:
 def test_plain_text_can_always_be_written(text: str) -> None:
     assert "\x00" not in plain(text)
     plain(text).encode("utf-8")
+
+
+def test_a_peak_below_what_an_engine_did_is_doubted(tmp_path: Path) -> None:
+    benchmark = fake_benchmark()
+    for one in benchmark["contestants"]:
+        one["peak_share"] = 0.9
+    assert "measured too low" not in summary_table(benchmark)
+    sparse = next(one for one in benchmark["contestants"] if one["engine"] == "deepsparse")
+    sparse["peak_share"] = 1.2
+    assert "measured too low" not in summary_table(benchmark)
+    dense = next(one for one in benchmark["contestants"] if one["engine"] != "deepsparse")
+    dense["peak_share"] = 1.2
+    assert f"measured too low, for {dense['name']} did more" in " ".join(summary_table(benchmark).split())
+    assert "measured too low" in write_report(benchmark, tmp_path).read_text(encoding="utf-8")
+
+
+def test_a_multi_label_student_below_its_teacher_is_told() -> None:
+    benchmark = fake_benchmark(multi_label=True)
+    assert caution(benchmark) is None
+    benchmark["quality"]["student"]["micro_f1"] = 0.5
+    benchmark["quality"]["teacher"]["micro_f1"] = 0.7
+    assert caution(benchmark) == "The student's micro-F1 is below its teacher's, 0.500 against 0.700."

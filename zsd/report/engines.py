@@ -43,6 +43,18 @@ def engine_sentence(benchmark: dict[str, Any]) -> str | None:
     return f"{sentence} ({device(benchmark)})."
 
 
+def peak_doubt(benchmark: dict[str, Any]) -> str | None:
+    """Where an engine is above the peak that was measured: only one that skips pruned weights can be."""
+    above = [c for c in benchmark["contestants"] if c["engine"] != "deepsparse" and (c.get("peak_share") or 0) > 1]
+    if not above:
+        return None
+    names = ", ".join(clip(c["name"], 40) for c in above)
+    return (
+        f"The peak of the matrix product is measured too low, for {names} did more: the machine was busy with other "
+        "work then. Do not rely on the shares of the peak."
+    )
+
+
 def compiled_sentence(benchmark: dict[str, Any]) -> str | None:
     """What the fastest compiled form gains and costs, where it is faster than the best engine of the teacher itself."""
     forms = [c for c in teacher_passes(benchmark) if c["kind"] == "compiled"]

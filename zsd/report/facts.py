@@ -99,10 +99,18 @@ def headline(benchmark: dict[str, Any]) -> str:
 
 
 def caution(benchmark: dict[str, Any]) -> str | None:
-    """One sentence where the student's accuracy is below its teacher's, or too close to it to tell apart."""
+    """One sentence where the student's accuracy is below its teacher's, or too close to it to tell apart.
+
+    Of micro-F1 there is no interval: a sentence where it is below the teacher's at all.
+    """
     pair = sides(benchmark)
-    if benchmark["task"]["multi_label"] or any(s.get("accuracy") is None for s in pair.values()) or len(pair) < 2:
+    key, name = metric(benchmark)
+    if len(pair) < 2 or any(side.get(key) is None for side in pair.values()):
         return None
+    if benchmark["task"]["multi_label"]:
+        own, teacher = pair["student"][key], pair["teacher"][key]
+        told = f"The student's {name} is below its teacher's, {own:.3f} against {teacher:.3f}."
+        return told if own < teacher else None
     (low_a, high_a), (low_b, high_b) = (wilson_interval(s["accuracy"], s["rows"]) for s in pair.values())
     rows = pair["student"]["rows"]
     if low_a > high_b:

@@ -33,6 +33,7 @@ def render_page(benchmark: dict[str, Any], svgs: dict[str, str]) -> str:
         big_numbers=facts.big_numbers(benchmark),
         baseline=facts.baseline(benchmark),
         engine_sentences=[s for s in (engines.engine_sentence(benchmark), engines.compiled_sentence(benchmark)) if s],
+        peak_doubt=engines.peak_doubt(benchmark),
         device=engines.device(benchmark),
         best_name=(facts.hero(benchmark) or {}).get("name"),
         peak=benchmark["peak"],

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
-from zsd.report.engines import compiled_sentence, device, engine_sentence, quality_lost
+from zsd.report.engines import compiled_sentence, device, engine_sentence, peak_doubt, quality_lost
 from zsd.report.facts import agreement, baseline, caution, hero, metric, metric_text, side
 from zsd.report.text import MISSING, NBSP, clip, count, difference, factor, number, percent, points
 
@@ -26,7 +26,11 @@ def summary_table(benchmark: dict[str, Any]) -> str:
     blocks = [
         _contestants(benchmark),
         [f"{name:<{_LABEL_WIDTH}}{value:>{_VALUE_WIDTH}}  {unit}" for name, value, unit in lines],
-        [line for sentence in (engine_sentence, compiled_sentence, caution) for line in _wrapped(sentence(benchmark))],
+        [
+            line
+            for sentence in (engine_sentence, compiled_sentence, caution, peak_doubt)
+            for line in _wrapped(sentence(benchmark))
+        ],
     ]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
