@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from zsd import storage
-from zsd.benchmark.quality import side
+from zsd.benchmark.quality import gold_balance, side
 from zsd.confidence import DECISION, FloatArray, confidence, differs
 from zsd.config import EvaluateConfig
 from zsd.console import Progress
@@ -75,6 +75,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         assert rows.gold is not None, "read_gold raises without a label column"
         probs_NK = probabilities(_logits(student, rows.texts), multi_label=student.multi_label)
         result |= classification_metrics(rows.gold, probs_NK, student.names)
+        result["gold_class_balance"] = gold_balance(rows.gold, student.names)
         page = side(probs_NK, rows.gold, student.names, multi_label=student.multi_label)
         if thresholds_K is not None:
             result["at_thresholds"] = _tuned(rows.gold, probs_NK, student, thresholds_K)

@@ -148,6 +148,8 @@ def test_the_page_holds_every_plot_and_the_thresholds_and_escapes_names(
         set() if multi_label else {"confusion"}
     )
     assert page.count("<svg") == len(plots)
+    assert result["gold_class_balance"] == dict.fromkeys(store.NAMES, pytest.approx(1 / 3))
+    assert ">gold</text>" in page
     assert "http" not in page.replace("http://www.w3.org", "").replace("http-equiv", "")
     assert ("thresholds" in result) == ("at_thresholds" in result) == multi_label
     if multi_label:

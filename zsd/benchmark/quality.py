@@ -32,7 +32,7 @@ def compare(
     return {
         "teacher": side(teacher_NK, gold, names, multi_label=multi_label),
         "student": side(student_NK, gold, names, multi_label=multi_label),
-        "gold_class_balance": None if gold is None else _gold_balance(gold, names),
+        "gold_class_balance": None if gold is None else gold_balance(gold, names),
         "agreement": agreement(teacher_NK, student_NK, multi_label=multi_label),
         "kl": kl_divergence(teacher_NK, student_NK, multi_label=multi_label),
     }
@@ -57,7 +57,8 @@ def side(probs_NK: FloatArray, gold: IntArray | None, names: Sequence[str], *, m
     }
 
 
-def _gold_balance(gold: IntArray, names: Sequence[str]) -> dict[str, float]:
+def gold_balance(gold: IntArray, names: Sequence[str]) -> dict[str, float]:
+    """Share of the rows of each class; multi-label they need not sum to 1."""
     counts = gold.sum(axis=0) if gold.ndim == 2 else np.bincount(gold, minlength=len(names))
     return dict(zip(names, (counts / len(gold)).tolist(), strict=True))
 

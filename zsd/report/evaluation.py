@@ -46,7 +46,8 @@ def write_evaluation(result: dict[str, Any], student: dict[str, Any], directory:
 def _as_benchmark(result: dict[str, Any], student: dict[str, Any]) -> dict[str, Any]:
     """What the plots of the benchmark's page read."""
     task = {"labels": result["labels"], "multi_label": result["multi_label"], "gold": bool(student)}
-    return {"task": task, "quality": {"student": student} if student else {}, "contestants": []}
+    quality = {"student": student, "gold_class_balance": result.get("gold_class_balance")} if student else {}
+    return {"task": task, "quality": quality, "contestants": []}
 
 
 def _draw(result: dict[str, Any], student: dict[str, Any]) -> dict[str, Figure]:
@@ -83,5 +84,7 @@ def _headline(result: dict[str, Any]) -> str:
         same = percent(result["heldout"]["row_agreement"])
         return f"The student answers as its teacher on {same} of {result['heldout']['rows']:,} held-out rows."
     if result["multi_label"]:
-        return f"The student has micro-F1 {result['micro_f1']:.2f} on {result['rows']:,} gold rows."
+        return (
+            f"The student has micro\N{NON-BREAKING HYPHEN}F1 {result['micro_f1']:.2f} on {result['rows']:,} gold rows."
+        )
     return f"The student is right on {percent(result['accuracy'])} of {result['rows']:,} gold rows."
