@@ -17,6 +17,9 @@ class AblationConfig(Options):
     )
     test: tuple[str, ...] = option("rows with gold labels to score on", metavar="PATH")
     test_rows: int | None = option("score on the first N of them only", None)
+    teacher_labels: str | None = option(
+        "output directory of zsd label of the --test texts: the teacher itself is the first line", None, metavar="DIR"
+    )
     text_column: str = option("column of --test and --gold that holds the text", "text", metavar="COLUMN")
     label_column: str = option("column of --test and --gold with the gold label", "label", metavar="COLUMN")
     output: str = option("output directory; every cell of the table is a job in it, done once", metavar="DIR")
@@ -36,4 +39,7 @@ class AblationConfig(Options):
         self._at_least(1, "seeds", "rows", "rounds", "test_rows")
         self._check(len(self.test) > 0, "test", "empty: name the rows with gold labels")
         self._check(self.epochs is None or self.epochs > 0, "epochs", f"{self.epochs}: it must be above 0")
+        self._check(
+            not self.gold_curve or self.teacher_labels is None, "teacher_labels", "not with --gold-curve: leave it away"
+        )
         self._check(not self.gold_curve or len(self.gold) > 0, "gold_curve", "given without --gold: name reviewed rows")

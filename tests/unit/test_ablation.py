@@ -15,6 +15,8 @@ from zsd.distributed import ablation as room
 from zsd.distributed.ablation import CURVE, ablation, table_line
 from zsd.errors import ConfigError, OutputError
 from zsd.output import claim
+from zsd.report.ablation import write_ablation
+from zsd.shards import Store, matrix
 
 # Legend: N rows, K labels.
 
@@ -118,3 +120,43 @@ def test_the_gold_curve_takes_reviewed_rows_that_are_no_test_rows(tmp_path: Path
     few.write_text("text,label\nsome text,a\n")
     with pytest.raises(ConfigError, match="1 usable rows, 50 needed"):
         ablation(config(tmp_path, gold_curve=True, gold=(str(few),), seeds=1, output=str(tmp_path / "o")), {})
+
+
+def test_the_teacher_itself_is_the_first_line(tmp_path: Path, bench: Bench) -> None:
+    asked = config(tmp_path, seeds=1)
+    with pytest.raises(ConfigError, match="lacks 20 of the --test rows: label them with zsd label"):
+        ablation(replace(asked, teacher_labels=asked.soft_labels, output=str(tmp_path / "other")), {})
+    rows = Store(asked.soft_labels).read(["text", "probs"])
+    Path(asked.test[0]).write_text("text,label\n" + "".join(f"{text},a\n" for text in rows["text"].to_pylist()[::-1]))
+    made = ablation(replace(asked, teacher_labels=asked.soft_labels), {})
+    first, second = made["steps"][:2]
+    assert (first["step"], first["accuracies"]) == ("teacher", [(matrix(rows["probs"]).argmax(axis=1) == 0).mean()])
+    assert 0 < first["accuracy"] < 1
+    assert table_line(second, first).endswith("on teacher")
+    with pytest.raises(ConfigError, match=r"teacher_labels|teacher-labels.*leave it away"):
+        replace(asked, teacher_labels=asked.soft_labels, gold_curve=True, gold=("x",))
+
+
+@pytest.mark.parametrize("name", ["ablation", "gold-curve"])
+def test_the_page_shows_every_line_and_escapes_what_it_shows(tmp_path: Path, name: str) -> None:
+    figures = {"macro_f1": 0.7, "expected_calibration_error": 0.1, "accuracy_spread": None}
+    lines: list[dict[str, Any]] = [
+        {"step": step, "accuracy": accuracy, "accuracies": [accuracy], "options": {}, **figures}
+        for step, accuracy in (("teacher", 0.7), ("plain", 0.71), ("<b>own", 0.8))
+    ]
+    if name == "gold-curve":
+        lines = [one | {"reviewed": count} for one, count in zip(lines, CURVE, strict=False)]
+    lines[2] |= {"accuracies": [0.79, 0.81], "accuracy_spread": 0.014}
+    made = {"test_rows": 1200, "rows": None, "epochs": 2.0, "steps": lines}
+    page = write_ablation(made, tmp_path, name)
+    html = page.read_text(encoding="utf-8")
+    assert page.name == f"{name}.html" and (tmp_path / f"{name}.png").is_file()
+    assert "<b>own" not in html and "1,200" in html
+    assert "from 70.0\N{NO-BREAK SPACE}% to 80.0\N{NO-BREAK SPACE}%" in html
+    assert ("200 reviewed rows" in html) == (name == "gold-curve")
+    assert html.count("<tr>") == 1 + len(lines) and "+10.0" in html
+
+
+def test_a_run_writes_the_page(tmp_path: Path, bench: Bench) -> None:
+    ablation(config(tmp_path, seeds=2, rows=6), {})
+    assert "first 6" in (tmp_path / "out" / "ablation.html").read_text(encoding="utf-8")

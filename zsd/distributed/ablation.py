@@ -9,7 +9,10 @@ from __future__ import annotations
 import json
 import statistics
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from zsd import storage
 from zsd.ablation_config import AblationConfig
@@ -19,12 +22,17 @@ from zsd.distributed.train import distill
 from zsd.errors import ConfigError
 from zsd.evaluation import classification_metrics
 from zsd.gold import GoldRows, read_gold
+from zsd.known_logits import KnownLogits
+from zsd.report.ablation import write_ablation
 from zsd.shards import Store, checksum, read_json, write_json
+from zsd.soft_labels.fit import plain_recipe
 from zsd.students import load_student
 from zsd.training import bf16_is_fast
 
 CURVE = (0, 50, 200, 1000)
 """Reviewed rows of the gold curve."""
+
+FIGURES = ("accuracy", "macro_f1", "expected_calibration_error")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,15 +43,17 @@ class Step:
         name: what it is called; also the name of its directories.
         changes: options of `zsd distill`.
         ensemble: whether it takes the labels of several templates.
+        reviewed: how many reviewed rows it is given; None: it is not about them.
     """
 
     name: str
     changes: dict[str, Any] = field(default_factory=dict)
     ensemble: bool = False
+    reviewed: int | None = None
 
 
 def ablation(config: AblationConfig, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Train and score every cell that is not done; returns what ablation.json holds.
+    """Train and score every cell that is not done, and write the page; returns what ablation.json holds.
 
     Args:
         config: what to train on and to score on.
@@ -61,13 +71,19 @@ def ablation(config: AblationConfig, arguments: dict[str, Any]) -> dict[str, Any
     test = read_gold(config.test, names=labels["names"], multi_label=False, limit=config.test_rows, **columns)
     steps = _curve(config, labels["names"], test) if config.gold_curve else _steps(config)
     results = []
+    if config.teacher_labels is not None:
+        results.append({"step": "teacher", "options": {}, **_spread([_teacher(config.teacher_labels, labels, test)])})
+        say(f"ablation: {table_line(results[-1], results[0])}")
     for step in steps:
         scores = [_cell(config, step, seed, test, arguments) for seed in range(config.seeds)]
-        results.append({"step": step.name, "options": step.changes, **_spread(scores)})
+        reviewed = {} if step.reviewed is None else {"reviewed": step.reviewed}
+        results.append({"step": step.name, "options": step.changes, **reviewed, **_spread(scores)})
         say(f"ablation: {table_line(results[-1], results[0])}")
     made = {"test_rows": len(test.texts), "rows": config.rows, "epochs": config.epochs, "steps": results}
     name = "gold-curve" if config.gold_curve else "ablation"
     write_json(storage.join(config.output, f"{name}.json"), made)
+    page = write_ablation(made, Path(storage.resolve(config.output).path), name)
+    say(f"ablation: report: {page}")
     return made
 
 
@@ -99,8 +115,30 @@ def _curve(config: AblationConfig, names: list[str], test: GoldRows) -> list[Ste
         file = storage.join(storage.resolve(config.output).path, f"gold-{count}.jsonl")
         lines = (json.dumps({"text": text, "label": label}, ensure_ascii=False) for text, label in rows[:count])
         storage.write_bytes_atomic(file, "".join(f"{line}\n" for line in lines).encode())
-        steps.append(Step(name=f"gold-{count}", changes={"gold": (file,)} if count else {}))
+        steps.append(Step(name=f"gold-{count}", changes={"gold": (file,)} if count else {}, reviewed=count))
     return steps
+
+
+def _teacher(store: str, labels: dict[str, Any], test: GoldRows) -> dict[str, float]:
+    """The figures of the teacher's own answers to the test rows.
+
+    Raises:
+        ConfigError: the store is not of these rows and classes.
+    """
+    made = Store(store)
+    if made.manifest["labels"] != labels:
+        raise ConfigError(
+            f"--teacher-labels {store}: labelled with other classes or another template than --soft-labels"
+        )
+    known = KnownLogits(made)
+    places_N = known.find(pa.chunked_array([pa.array(test.texts, pa.large_string())]))
+    missing = int((places_N < 0).sum())
+    if missing:
+        raise ConfigError(f"--teacher-labels {store}: lacks {missing:,} of the --test rows: label them with zsd label")
+    assert test.gold is not None, "read_gold raises without a label column"
+    probs_NK = plain_recipe(made).probs(*known.take(places_N))
+    metrics = classification_metrics(test.gold, probs_NK, list(labels["names"]))
+    return {name: metrics[name] for name in FIGURES}
 
 
 def _cell(config: AblationConfig, step: Step, seed: int, test: GoldRows, arguments: dict[str, Any]) -> dict[str, float]:
@@ -135,7 +173,7 @@ def _cell(config: AblationConfig, step: Step, seed: int, test: GoldRows, argumen
     student = load_student(folder, precision="bf16" if bf16_is_fast(gpu=False) else "fp32")
     metrics = classification_metrics(test.gold, student.predict(test.texts), list(student.names))
     student.close()
-    score = {name: metrics[name] for name in ("accuracy", "macro_f1", "expected_calibration_error")}
+    score = {name: metrics[name] for name in FIGURES}
     score["heldout_agreement"] = card["heldout"]["agreement"]
     write_json(file, {**score, "scored_on": rows})
     return score
