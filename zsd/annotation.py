@@ -28,7 +28,7 @@ from zsd.batching import IntArray
 from zsd.confidence import BoolArray, FloatArray, confidence, differs
 from zsd.deferral import Corpus, missed, most_differing
 from zsd.errors import ConfigError
-from zsd.training_data import hash_mask
+from zsd.row_hash import hash_mask
 
 PILOT_SHARE = 1 / 3
 """Pilot rows for each proof row."""

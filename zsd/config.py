@@ -210,7 +210,9 @@ class PredictConfig(StudentConfig, CorpusConfig):
         metavar="DIR",
     )
     shortlist: int | None = option(
-        "--defer-to: ask the teacher about a row's N best classes only, by the student (default: about all)", None
+        "--defer-to: ask the teacher about a row's N best classes only, by the student (default: about all; not where "
+        "reviewed rows mix the logits)",
+        None,
     )
     teacher_engine: str = option("--defer-to: what runs the teacher", "auto", choices=("auto", *ENGINE_NAMES))
 

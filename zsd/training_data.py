@@ -5,7 +5,6 @@ Legend: N rows, K labels, L tokens.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from torch.utils.data import Sampler
 from zsd.corpus.normalize import text_ids
 from zsd.errors import ConfigError
 from zsd.inference import FloatArray, IntArray, pad
+from zsd.row_hash import hash_mask
 
 HELDOUT_FRACTION = 0.1
 POOL_BATCHES = 32
@@ -43,13 +43,6 @@ def heldout_mask(ids: Sequence[str], fraction: float = HELDOUT_FRACTION) -> Bool
     if not 0.0 < fraction < 1.0:
         raise ConfigError(f"--heldout-fraction {fraction} must be above 0 and below 1")
     return hash_mask(ids, fraction, b"zsd-heldout")
-
-
-def hash_mask(ids: Sequence[str], fraction: float, purpose: bytes) -> BoolArray:
-    """[N] True of about this share of the rows: those whose id, hashed for a purpose, is low enough."""
-    limit = int(fraction * 2**64)
-    hashes = (hashlib.blake2b(row_id.encode(), digest_size=8, person=purpose).digest() for row_id in ids)
-    return np.fromiter((int.from_bytes(digest) < limit for digest in hashes), dtype=np.bool_, count=len(ids))
 
 
 def text_keys(texts: Sequence[str]) -> list[str]:

@@ -49,10 +49,8 @@ def plan_training(config: DistillConfig, arguments: dict[str, Any]) -> TrainingP
     Raises:
         InputError: the store, a student or the reviewed rows are not what they should be.
     """
-    store = Store(config.soft_labels)
+    store = soft_label_store(config.soft_labels)
     labels = store.manifest["labels"]
-    if store.manifest["job"] != "label":
-        raise ConfigError(f"{config.soft_labels}: holds predictions, not soft labels: give the output of zsd label")
     if labels["multi_label"] and config.balance:
         raise ConfigError("--balance is for labels of which each row has one: leave it away with --multi-label")
     reviewed = _Reviewed(config, store)
@@ -72,6 +70,9 @@ def plan_training(config: DistillConfig, arguments: dict[str, Any]) -> TrainingP
         "arguments": arguments,
     }
     remarks = list(reviewed.remarks)
+    if recipe.mixing is not None:
+        losses = "log loss of those not fitted to {mixed_loss:.3f} instead of {loss:.3f}".format(**recipe.facts["gold"])
+        remarks.append(f"{recipe.facts['gold_rows']:,} reviewed rows mix the logits of the classes: {losses}")
     tasks = []
     for number, name in enumerate(_students(config, store)):
         folder, spec = folder_name(name), parse_student(name)
@@ -101,6 +102,19 @@ def plan_training(config: DistillConfig, arguments: dict[str, Any]) -> TrainingP
         tasks.append(TrainTask(student=name, objective=objective, **own, **task))
     _check_folders(tasks)
     return TrainingPlan(tasks=tuple(tasks), identity=_identity(config, store, tasks), remarks=tuple(remarks))
+
+
+def soft_label_store(uri: str) -> Store:
+    """A store that `zsd label` made.
+
+    Raises:
+        ConfigError: another job did.
+        InputError: there is none.
+    """
+    store = Store(uri)
+    if store.manifest["job"] != "label":
+        raise ConfigError(f"{uri}: holds predictions, not soft labels: give the output of zsd label")
+    return store
 
 
 def _only_encoders(config: DistillConfig, arguments: dict[str, Any]) -> list[str]:

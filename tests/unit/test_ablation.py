@@ -16,7 +16,7 @@ from zsd.distributed.ablation import CURVE, ablation, table_line
 from zsd.errors import ConfigError, OutputError
 from zsd.output import claim
 from zsd.report.ablation import write_ablation
-from zsd.shards import Store, matrix
+from zsd.shards import MANIFEST, Store, matrix, read_json, write_json
 
 # Legend: N rows, K labels.
 
@@ -124,8 +124,22 @@ def test_the_gold_curve_takes_reviewed_rows_that_are_no_test_rows(tmp_path: Path
 
 def test_the_teacher_itself_is_the_first_line(tmp_path: Path, bench: Bench) -> None:
     asked = config(tmp_path, seeds=1)
-    with pytest.raises(ConfigError, match="lacks 20 of the --test rows: label them with zsd label"):
-        ablation(replace(asked, teacher_labels=asked.soft_labels, output=str(tmp_path / "other")), {})
+    other = replace(asked, teacher_labels=str(tmp_path / "labelled"), output=str(tmp_path / "other"))
+    changes: list[tuple[dict[str, Any], str]] = [
+        ({}, "lacks 20 of the --test rows: label them with zsd label"),
+        ({"job": "predict"}, "holds predictions, not soft labels: give the output of zsd label"),
+        ({"teacher_fingerprint": "another"}, "not the teacher of --soft-labels: label the --test rows as those"),
+        (
+            {"labels": {"names": NAMES[::-1], "template": "{}", "multi_label": False}},
+            "not the classes, template or mode",
+        ),
+    ]
+    for change, message in changes:
+        build(tmp_path / "labelled")
+        manifest = read_json(str(tmp_path / "labelled" / MANIFEST))
+        write_json(str(tmp_path / "labelled" / MANIFEST), {"teacher_fingerprint": None} | manifest | change)
+        with pytest.raises(ConfigError, match=message):
+            ablation(other, {})
     rows = Store(asked.soft_labels).read(["text", "probs"])
     Path(asked.test[0]).write_text("text,label\n" + "".join(f"{text},a\n" for text in rows["text"].to_pylist()[::-1]))
     made = ablation(replace(asked, teacher_labels=asked.soft_labels), {})
@@ -133,7 +147,7 @@ def test_the_teacher_itself_is_the_first_line(tmp_path: Path, bench: Bench) -> N
     assert (first["step"], first["accuracies"]) == ("teacher", [(matrix(rows["probs"]).argmax(axis=1) == 0).mean()])
     assert 0 < first["accuracy"] < 1
     assert table_line(second, first).endswith("on teacher")
-    with pytest.raises(ConfigError, match=r"teacher_labels|teacher-labels.*leave it away"):
+    with pytest.raises(ConfigError, match="--teacher-labels is not with --gold-curve: leave it away"):
         replace(asked, teacher_labels=asked.soft_labels, gold_curve=True, gold=("x",))
 
 
@@ -147,11 +161,11 @@ def test_the_page_shows_every_line_and_escapes_what_it_shows(tmp_path: Path, nam
     if name == "gold-curve":
         lines = [one | {"reviewed": count} for one, count in zip(lines, CURVE, strict=False)]
     lines[2] |= {"accuracies": [0.79, 0.81], "accuracy_spread": 0.014}
-    made = {"test_rows": 1200, "rows": None, "epochs": 2.0, "steps": lines}
+    made = {"test_rows": 1200, "rows": 3400, "epochs": 2.0, "steps": lines}
     page = write_ablation(made, tmp_path, name)
     html = page.read_text(encoding="utf-8")
     assert page.name == f"{name}.html" and (tmp_path / f"{name}.png").is_file()
-    assert "<b>own" not in html and "1,200" in html
+    assert "<b>own" not in html and "1,200" in html and "3,400" in html
     assert "from 70.0\N{NO-BREAK SPACE}% to 80.0\N{NO-BREAK SPACE}%" in html
     assert ("200 reviewed rows" in html) == (name == "gold-curve")
     assert html.count("<tr>") == 1 + len(lines) and "+10.0" in html
@@ -159,4 +173,4 @@ def test_the_page_shows_every_line_and_escapes_what_it_shows(tmp_path: Path, nam
 
 def test_a_run_writes_the_page(tmp_path: Path, bench: Bench) -> None:
     ablation(config(tmp_path, seeds=2, rows=6), {})
-    assert "first 6" in (tmp_path / "out" / "ablation.html").read_text(encoding="utf-8")
+    assert "6 soft-labelled rows" in (tmp_path / "out" / "ablation.html").read_text(encoding="utf-8")

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -25,6 +27,8 @@ from zsd.heldout import card_recipe, read_card
 from zsd.light_training import train_light
 from zsd.output import claim
 from zsd.shards import LOGITS, Store, matrix
+from zsd.soft_labels import fit
+from zsd.soft_labels.gold import GoldFit
 from zsd.students.folder import CARD
 from zsd.training_data import heldout_mask
 from zsd.training_plan import plan_training
@@ -239,15 +243,30 @@ def test_the_teacher_answers_every_row_that_a_person_has_reviewed(
 def test_where_reviewed_rows_mix_the_logits_the_teacher_is_asked_about_all_classes(
     asked: Callable[..., AnnotateConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """It is mixed whatever the rows of this teacher of random weights say: that is not what is looked at here."""
+
+    def mixed(rows: Any, bias_K: Any, **_: Any) -> GoldFit:
+        mixing_KK = 0.2 * np.roll(np.eye(len(bias_K)), 1, axis=1)
+        return GoldFit(bias=bias_K, mixing=mixing_KK, temperature=1.0, facts={"loss": 0.2, "mixed_loss": 0.1})
+
     install(monkeypatch)
+    monkeypatch.setattr(fit, "fit_gold", mixed)
     mine = asked(tmp_path / "out", calibrate="auto")
     gold = tmp_path / "gold.jsonl"
     texts = Path(mine.data[0]).read_text().splitlines()[::9]
     gold.write_text("".join(json.dumps({"text": text, "label": NAMES[len(text) % 3]}) + "\n" for text in texts))
     manifest = annotate(replace(mine, gold=(str(gold),)), {})
-    assert card_recipe(read_card(tmp_path / "out" / "final" / "student")).mixing is not None
-    assert manifest["deferral"]["shortlist"] is None
-    assert np.isfinite(matrix(pq.read_table(tmp_path / "out" / "predictions")["probs"])).all()
+    recipe = card_recipe(read_card(tmp_path / "out" / "final" / "student"))
+    assert recipe.mixing is not None and manifest["deferral"]["shortlist"] is None
+    rows = pq.read_table(tmp_path / "out" / "predictions")
+    of_teacher = rows.filter(pa.array([one == "teacher" for one in rows["answered_by"].to_pylist()]))
+    samples = sorted(folder for folder in (tmp_path / "out" / "samples").iterdir() if folder.is_dir())
+    stored = Store(str(samples[-1])).read(["id", *LOGITS])
+    known = stored.filter(pc.is_in(stored["id"], value_set=of_teacher["id"].combine_chunks())).sort_by("id")
+    wanted_NK = recipe.probs(*(matrix(known[name]) for name in LOGITS))
+    found = of_teacher.filter(pc.is_in(of_teacher["id"], value_set=known["id"].combine_chunks())).sort_by("id")
+    np.testing.assert_allclose(matrix(found["probs"]), wanted_NK, atol=1e-6)
+    assert len(found) > 0 and np.isfinite(matrix(rows["probs"])).all()
 
 
 def test_reviewed_rows_are_read_before_anything_is_labelled(

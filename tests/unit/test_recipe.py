@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from zsd.shards import LOGITS, Store, matrix, write_json
 from zsd.soft_labels import Recipe, fit_recipe, soft_labels
 from zsd.soft_labels.content_free import CONTENT_FREE, ContentFree, content_free_texts, write_content_free
 from zsd.soft_labels.gold import GoldLogits, Problem, _most_likely, fit_gold, log_loss
+from zsd.training_plan import _rounded
 
 # Legend: N rows, K labels.
 
@@ -82,12 +84,20 @@ def test_auto_corrects_what_the_rows_support_and_nothing_else(balanced: Store, s
 
 
 @pytest.mark.parametrize("method", ["auto", "batch"])
-def test_a_recipe_does_not_depend_on_the_order_of_rows_or_shards(method: str, balanced: Store, tmp_path: Path) -> None:
-    logits_NK, _ = synthetic(BALANCED, BIAS)
-    other = store_of(tmp_path, logits_NK, order=np.random.default_rng(3).permutation(len(logits_NK)))
-    one, two = (fit_recipe(store, method=method) for store in (balanced, other))
-    assert one.method == two.method
-    np.testing.assert_allclose(one.prior or (), two.prior or (), atol=1e-4)
+@pytest.mark.parametrize("reviewed", [0, 200])
+def test_a_recipe_does_not_depend_on_the_order_of_rows_or_shards(
+    method: str, reviewed: int, balanced: Store, tmp_path: Path
+) -> None:
+    logits_NK, classes_N = synthetic(BALANCED, BIAS)
+    gold = {f"text {n}": int(classes_N[n]) for n in range(reviewed)}
+    by_class = np.argsort(classes_N, kind="stable")
+    in_turn = by_class[np.argsort(np.arange(len(classes_N)) % (len(classes_N) // 3), kind="stable")]
+    for number, order in enumerate((np.random.default_rng(3).permutation(len(logits_NK)), by_class, in_turn)):
+        other = store_of(tmp_path / str(number), logits_NK, order=order)
+        one, two = (fit_recipe(store, method=method, gold=gold) for store in (balanced, other))
+        assert one.method == two.method
+        np.testing.assert_allclose(one.prior or (), two.prior or (), atol=1e-4)
+        assert one.temperature == pytest.approx(two.temperature, abs=1e-4)
 
 
 def test_a_large_store_is_sampled_without_regard_to_order(
@@ -143,7 +153,8 @@ def test_what_a_recipe_refuses() -> None:
     unasked = np.array([[0.0, -np.inf]], np.float32)
     with pytest.raises(ValueError, match="those of all classes are needed"):
         Recipe(method="batch", multi_label=False, mixing=((0.0, 0.0), (0.0, 0.0))).probs(unasked, zeros)
-    for wrong in ({"temperature": 0.0}, {"prior": (0.0, 1.0)}):
+    not_square, not_finite = ((0.0, 0.0),), ((0.0, float("nan")), (0.0, 0.0))
+    for wrong in ({"temperature": 0.0}, {"prior": (0.0, 1.0)}, {"mixing": not_square}, {"mixing": not_finite}):
         with pytest.raises(ValueError, match="must be"):
             Recipe(method="batch", multi_label=False, **wrong)
     with pytest.raises(ValueError, match="a prior of 3 classes for logits of 2"):
@@ -286,6 +297,20 @@ def many_classes(confusion: float) -> tuple[GoldLogits, GoldLogits]:
     return rows.only(np.arange(1300) < 300), rows.only(np.arange(1300) >= 300)
 
 
+def test_logits_that_say_what_is_true_are_hardly_ever_mixed() -> None:
+    mixed = 0
+    for seed in range(20):
+        generator = np.random.default_rng(seed)
+        logits_NK = generator.normal(0, 2, size=(90, 3)).astype(np.float32)
+        true_NK = soft_labels(logits_NK, np.zeros_like(logits_NK), multi_label=False).astype(np.float64)
+        targets_NK = np.eye(3)[[generator.choice(3, p=row / row.sum()) for row in true_NK]]
+        rows = GoldLogits(entailment=logits_NK, contradiction=np.zeros_like(logits_NK), targets=targets_NK)
+        fit = fit_gold(rows, np.zeros(3), multi_label=False, move_bias=True, temperature=None)
+        assert set(fit.facts) == {"loss", "mixed_loss"}
+        mixed += fit.mixing is not None
+    assert mixed <= 3
+
+
 def test_logits_are_not_mixed_where_that_does_not_help() -> None:
     """No class shows in the logits of another; 3,600 numbers would learn the rows by heart."""
     rows, _ = many_classes(0.0)
@@ -343,6 +368,15 @@ def test_the_temperature_of_many_classes_is_that_of_rows_not_fitted() -> None:
         for temperature in (fit.temperature, fit.temperature / 2, fit.temperature * 2)
     ]
     assert losses[0] < min(losses[1:]) - 0.1
+
+
+def test_a_recipe_without_mixing_is_written_as_before_there_was_one() -> None:
+    """A job that was begun then is the same job now."""
+    content = {"method": "batch", "multi_label": False, "temperature": 1.0, "prior": [0.25, 0.75], "facts": {}}
+    recipe = Recipe.from_dict(content)
+    assert recipe.mixing is None and recipe.to_dict() == content
+    assert _rounded(recipe) == {"method": "batch", "temperature": 1.0, "prior": [0.25, 0.75]}
+    assert _rounded(replace(recipe, mixing=((0.1, 0.0), (0.0, 0.1))))["mixed"] is True
 
 
 def test_a_recipe_is_written_with_the_student(tmp_path: Path) -> None:

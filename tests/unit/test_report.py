@@ -309,7 +309,7 @@ def test_every_page_is_installed_and_has_the_one_head() -> None:
         if file.suffix in (".html", ".css"):
             assert any(fnmatch(f"report/{file.name}", pattern) for pattern in patterns), file.name
     pages = {file.name for file in folder.glob("*.html")} - {"base.html", "parts.html"}
-    assert pages == {"page.html", "evaluation.html", "corrections.html", "drift.html"}
+    assert pages == {"page.html", "evaluation.html", "ablation.html", "corrections.html", "drift.html"}
     for name in pages:
         source = (folder / name).read_text(encoding="utf-8")
         assert source.startswith('{% extends "base.html" %}')
@@ -600,4 +600,6 @@ def test_a_multi_label_student_below_its_teacher_is_told() -> None:
     assert caution(benchmark) is None
     benchmark["quality"]["student"]["micro_f1"] = 0.5
     benchmark["quality"]["teacher"]["micro_f1"] = 0.7
-    assert caution(benchmark) == "The student's micro-F1 is below its teacher's, 0.500 against 0.700."
+    assert caution(benchmark) == "The student's micro-F1 is below its teacher's, 0.50 against 0.70."
+    benchmark["quality"]["student"]["micro_f1"] = 0.6999
+    assert caution(benchmark) is None

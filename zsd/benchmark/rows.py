@@ -131,7 +131,9 @@ def weights_mb(contestant: Contestant) -> float | None:
     else:
         teacher = load_teacher(contestant.model, nli_classes=contestant.nli_classes)
         directory, file = Path(teacher.path), form and compiled_file(teacher, form)
+    if form and file is None:
+        return None
     # OpenVINO has the weights in a file of their own.
-    files = [file, file.with_suffix(".bin")] if file else directory.glob("*.safetensors") if not form else []
+    files = [file, file.with_suffix(".bin")] if file else directory.glob("*.safetensors")
     sizes = [one.stat().st_size for one in files if one.is_file()]
     return sum(sizes) / 2**20 if sizes else None

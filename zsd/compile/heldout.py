@@ -43,7 +43,8 @@ class Rechecked:
 
     Attributes:
         agreement: with the reference, after it.
-        expected: the agreement if each row were off by what another one is off by, which fewer rows can make good.
+        expected: the agreement if each row's logits were off by what those of another row are, the mean of `DRAWS`
+            draws; of a student the agreement itself.
         within: how close is close; 0: there is no second look.
         share: of the sequences, looked at again.
     """
@@ -115,8 +116,11 @@ class HeldOut:
             most: share of the sequences that may be looked at again.
         """
         logits_PC = self._all(run)
+        if self.close is None:
+            agreement = self._agreement(logits_PC)
+            return Rechecked(agreement=agreement, expected=agreement, within=0.0, share=0.0)
         chosen = self._rechecked(logits_PC, 0.0)
-        for within in WITHIN if self.close is not None else ():
+        for within in WITHIN:
             if min(chosen.agreement, chosen.expected) >= 1 - (1 - least) * SPARED:
                 break
             wider = self._rechecked(logits_PC, within)

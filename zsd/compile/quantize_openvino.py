@@ -74,7 +74,8 @@ def quantize_openvino(
         calibration: named [B, L] inputs of rows of the corpus, some thirty batches; batches of any shapes.
         heldout: other rows, and what fp32 says of them.
         file: where to write.
-        min_agreement: least agreement; the model with the most int8 that has it is written.
+        min_agreement: least agreement, both on the held-out rows and as expected of others, see
+            `zsd.compile.heldout.Rechecked`; the model with the most int8 that has it is written.
         threads: processor threads to use for it.
 
     Raises:

@@ -28,6 +28,7 @@ from zsd.shards import Store, checksum, read_json, write_json
 from zsd.soft_labels.fit import plain_recipe
 from zsd.students import load_student
 from zsd.training import bf16_is_fast
+from zsd.training_plan import soft_label_store
 
 CURVE = (0, 50, 200, 1000)
 """Reviewed rows of the gold curve."""
@@ -62,7 +63,8 @@ def ablation(config: AblationConfig, arguments: dict[str, Any]) -> dict[str, Any
     Raises:
         InputError: the store, the gold rows or an argument is wrong.
     """
-    labels = Store(config.soft_labels).manifest["labels"]
+    source = soft_label_store(config.soft_labels)
+    labels = source.manifest["labels"]
     if labels["multi_label"]:
         raise ConfigError(f"{config.soft_labels}: multi-label: the ablation scores accuracy, of one class a row")
     if not storage.resolve(config.output).is_local:
@@ -72,14 +74,16 @@ def ablation(config: AblationConfig, arguments: dict[str, Any]) -> dict[str, Any
     steps = _curve(config, labels["names"], test) if config.gold_curve else _steps(config)
     results = []
     if config.teacher_labels is not None:
-        results.append({"step": "teacher", "options": {}, **_spread([_teacher(config.teacher_labels, labels, test)])})
+        results.append({"step": "teacher", "options": {}, **_spread([_teacher(config.teacher_labels, source, test)])})
         say(f"ablation: {table_line(results[-1], results[0])}")
     for step in steps:
         scores = [_cell(config, step, seed, test, arguments) for seed in range(config.seeds)]
         reviewed = {} if step.reviewed is None else {"reviewed": step.reviewed}
         results.append({"step": step.name, "options": step.changes, **reviewed, **_spread(scores)})
         say(f"ablation: {table_line(results[-1], results[0])}")
-    made = {"test_rows": len(test.texts), "rows": config.rows, "epochs": config.epochs, "steps": results}
+    rows = min(config.rows or source.manifest["rows"], source.manifest["rows"])
+    epochs = arguments.get("num_train_epochs", config.epochs)
+    made = {"test_rows": len(test.texts), "rows": rows, "epochs": epochs, "steps": results}
     name = "gold-curve" if config.gold_curve else "ablation"
     write_json(storage.join(config.output, f"{name}.json"), made)
     page = write_ablation(made, Path(storage.resolve(config.output).path), name)
@@ -119,25 +123,29 @@ def _curve(config: AblationConfig, names: list[str], test: GoldRows) -> list[Ste
     return steps
 
 
-def _teacher(store: str, labels: dict[str, Any], test: GoldRows) -> dict[str, float]:
+def _teacher(uri: str, source: Store, test: GoldRows) -> dict[str, float]:
     """The figures of the teacher's own answers to the test rows.
 
     Raises:
-        ConfigError: the store is not of these rows and classes.
+        ConfigError: the store is not of these rows, classes and teacher.
     """
-    made = Store(store)
-    if made.manifest["labels"] != labels:
-        raise ConfigError(
-            f"--teacher-labels {store}: labelled with other classes or another template than --soft-labels"
-        )
-    known = KnownLogits(made)
+    store = soft_label_store(uri)
+    for name, same in (("teacher", "teacher_fingerprint"), ("classes, template or mode", "labels")):
+        if store.manifest.get(same) != source.manifest.get(same):
+            raise ConfigError(
+                f"--teacher-labels {uri}: not the {name} of --soft-labels: label the --test rows as those"
+            )
+    known = KnownLogits(store)
     places_N = known.find(pa.chunked_array([pa.array(test.texts, pa.large_string())]))
     missing = int((places_N < 0).sum())
     if missing:
-        raise ConfigError(f"--teacher-labels {store}: lacks {missing:,} of the --test rows: label them with zsd label")
+        raise ConfigError(
+            f"--teacher-labels {uri}: lacks {missing:,} of the --test rows: label them with zsd label (rows that it "
+            "rejected are in rejected/ there)"
+        )
     assert test.gold is not None, "read_gold raises without a label column"
-    probs_NK = plain_recipe(made).probs(*known.take(places_N))
-    metrics = classification_metrics(test.gold, probs_NK, list(labels["names"]))
+    probs_NK = plain_recipe(store).probs(*known.take(places_N))
+    metrics = classification_metrics(test.gold, probs_NK, list(source.manifest["labels"]["names"]))
     return {name: metrics[name] for name in FIGURES}
 
 

@@ -14,7 +14,7 @@ from zsd.report.text import count, percent
 
 TOLD = {
     "teacher": "the teacher itself, plain",
-    "plain": "student of its plain labels",
+    "plain": "student of the plain labels",
     "ensemble": "and several templates",
     "calibration": "and the teacher's bias off",
     "weighting": "and weighted by confidence",

@@ -50,8 +50,8 @@ def peak_doubt(benchmark: dict[str, Any]) -> str | None:
         return None
     names = ", ".join(clip(c["name"], 40) for c in above)
     return (
-        f"The peak of the matrix product is measured too low, for {names} did more: the machine was busy with other "
-        "work then. Do not rely on the shares of the peak."
+        f"The peak of the matrix product is measured too low, for {names} did more: the machine was probably busy "
+        "with other work then. Do not rely on the shares of the peak."
     )
 
 

@@ -108,9 +108,9 @@ def caution(benchmark: dict[str, Any]) -> str | None:
     if len(pair) < 2 or any(side.get(key) is None for side in pair.values()):
         return None
     if benchmark["task"]["multi_label"]:
-        own, teacher = pair["student"][key], pair["teacher"][key]
-        told = f"The student's {name} is below its teacher's, {own:.3f} against {teacher:.3f}."
-        return told if own < teacher else None
+        own, teacher = (metric_text(benchmark, pair[who][key]) for who in ("student", "teacher"))
+        below = pair["student"][key] < pair["teacher"][key] and own != teacher
+        return f"The student's {name} is below its teacher's, {own} against {teacher}." if below else None
     (low_a, high_a), (low_b, high_b) = (wilson_interval(s["accuracy"], s["rows"]) for s in pair.values())
     rows = pair["student"]["rows"]
     if low_a > high_b:

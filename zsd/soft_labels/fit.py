@@ -64,9 +64,9 @@ def fit_recipe(
         move_bias=method in ("auto", "information"),
         temperature=temperature,
     )
-    recipe = replace(recipe, facts=recipe.facts | ({"gold": fitted.facts} if fitted.facts else {}))
     mixing = None if fitted.mixing is None else tuple(tuple(row) for row in fitted.mixing.tolist())
-    recipe = replace(recipe, temperature=fitted.temperature, mixing=mixing)
+    facts = {**recipe.facts, "gold": fitted.facts}
+    recipe = replace(recipe, temperature=fitted.temperature, mixing=mixing, facts=facts)
     return recipe.with_bias(fitted.bias) if fitted.bias.any() else recipe
 
 

@@ -24,6 +24,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from zsd.batching import FloatArray
+from zsd.row_hash import row_hashes
 from zsd.shards import LOGITS, Store, matrix
 from zsd.soft_labels.bias import Doubles, margin, softmax
 from zsd.soft_labels.logits import Logits
@@ -72,22 +73,23 @@ class GoldLogits(Logits):
 
 
 def gold_logits(store: Store, gold: Gold) -> GoldLogits:
-    """Find the gold rows in a store, by text.
+    """Find the gold rows in a store, by text; in the order of a hash of it, whatever that of the store is.
 
     Raises:
         StoreError: a shard is missing or damaged.
     """
     labels = len(store.manifest["labels"]["names"])
     wanted = pa.array(list(gold), pa.string())
-    found: list[list[Any]] = [[], [], []]
+    texts: list[str] = []
+    found: list[list[Any]] = [[np.empty((0, labels), np.float32)] for _ in LOGITS]
     for table in store.tables(["text", *LOGITS]):
         table = table.filter(pc.is_in(table["text"], value_set=wanted))
-        for rows, name in zip(found, LOGITS, strict=False):
+        texts += table["text"].to_pylist()
+        for rows, name in zip(found, LOGITS, strict=True):
             rows.append(matrix(table[name]))
-        found[2].append(
-            np.array([target(gold[text], labels) for text in table["text"].to_pylist()]).reshape(-1, labels)
-        )
-    entailment_GK, contradiction_GK, targets_GK = (np.concatenate([np.empty((0, labels)), *rows]) for rows in found)
+    order_G = np.argsort(row_hashes(texts, b"zsd-gold"), kind="stable")
+    entailment_GK, contradiction_GK = (np.concatenate(rows)[order_G] for rows in found)
+    targets_GK = np.array([target(gold[texts[n]], labels) for n in order_G]).reshape(-1, labels)
     return GoldLogits(entailment=entailment_GK, contradiction=contradiction_GK, targets=targets_GK)
 
 
@@ -128,9 +130,9 @@ def fit_gold(
     """The bias, the mixing and the temperature that fit gold rows best.
 
     Logits are mixed only where this lowers the log loss of rows that it was not fitted to, each fifth of the rows in
-    its turn; with fewer than `LEAST_MIXED` rows, or more than `MOST_CLASSES` classes, they are not. Mixed logits are
-    surer of the rows that they were fitted to than of others, the more so the more classes there are: their temperature
-    is the one that fits the others.
+    its turn, by more than its standard error; with fewer than `LEAST_MIXED` rows, or more than `MOST_CLASSES` classes,
+    they are not. Mixed logits are surer of the rows that they were fitted to than of others, the more so the more
+    classes there are: their temperature is the one that fits the others.
 
     The rows have to be drawn at random: the balance of the labels follows theirs.
 
@@ -145,27 +147,25 @@ def fit_gold(
     plain = fit(rows, mix=False)
     if not move_bias or len(rows) < LEAST_MIXED or len(bias_K) > MOST_CLASSES:
         return plain
-    losses, fits = {}, {}
-    for name, mix in (("loss", False), ("mixed_loss", True)):
-        unseen = _scored_by_others(rows, partial(fit, mix=mix), multi_label=multi_label)
-        alone = _most_likely(
-            unseen, np.zeros_like(bias_K), multi_label=multi_label, move=False, mix=False, temperature=temperature
-        )
-        scaled_GK = unseen.entailment / alone.temperature
-        losses[name] = log_loss(scaled_GK, rows.targets, multi_label=multi_label) / len(rows)
-        fits[name] = replace(fit(rows, mix=mix), temperature=alone.temperature)
-    best = fits["mixed_loss"] if losses["mixed_loss"] < losses["loss"] else plain
-    return replace(best, facts=losses)
+    (plain_G, _), (mixed_G, heat) = (_unseen_losses(rows, partial(fit, mix=mix), multi_label) for mix in (False, True))
+    gain_G = plain_G - mixed_G
+    facts = {"loss": float(plain_G.mean()), "mixed_loss": float(mixed_G.mean())}
+    if gain_G.mean() <= gain_G.std(ddof=1) / np.sqrt(len(gain_G)):
+        return replace(plain, facts=facts)
+    return replace(fit(rows, mix=True), temperature=temperature or heat, facts=facts)
 
 
-def _scored_by_others(rows: GoldLogits, fit: Callable[[GoldLogits], GoldFit], *, multi_label: bool) -> GoldLogits:
-    """The rows with the logits that fits without them give them, each fifth in its turn, in place of entailment."""
+def _unseen_losses(rows: GoldLogits, fit: Callable[[GoldLogits], GoldFit], multi_label: bool) -> tuple[Doubles, float]:
+    """[G] the log loss of each row by a fit to four fifths of the rows without it, and the temperature for that."""
     fold_G = np.arange(len(rows)) % FOLDS
     scored_GK = np.empty(rows.targets.shape, np.float32)
     for fold in range(FOLDS):
-        of_fold = rows.only(fold_G == fold).deciding(multi_label=multi_label)
-        scored_GK[fold_G == fold] = fit(rows.only(fold_G != fold)).logits(of_fold)
-    return GoldLogits(entailment=scored_GK, contradiction=np.zeros_like(scored_GK), targets=rows.targets)
+        made = fit(rows.only(fold_G != fold))
+        scored_GK[fold_G == fold] = made.logits(rows.only(fold_G == fold).deciding(multi_label=multi_label))
+    scored = GoldLogits(entailment=scored_GK, contradiction=np.zeros_like(scored_GK), targets=rows.targets)
+    zeros_K = np.zeros(scored_GK.shape[1])
+    alone = _most_likely(scored, zeros_K, multi_label=multi_label, move=False, mix=False, temperature=None)
+    return row_losses(scored_GK / alone.temperature, rows.targets, multi_label=multi_label), alone.temperature
 
 
 def _most_likely(
@@ -238,8 +238,15 @@ def probabilities(logits_GK: Doubles, *, multi_label: bool) -> Doubles:
 
 def log_loss(logits_GK: FloatArray | Doubles, targets_GK: Doubles, *, multi_label: bool) -> float:
     """Sum over the rows of the negative log-likelihood of the true classes, in nats."""
+    return float(row_losses(logits_GK, targets_GK, multi_label=multi_label).sum())
+
+
+def row_losses(logits_GK: FloatArray | Doubles, targets_GK: Doubles, *, multi_label: bool) -> Doubles:
+    """[G] negative log-likelihood of the true classes of each row, in nats."""
     if multi_label:
-        return float(np.logaddexp(0, np.where(targets_GK > 0.5, -logits_GK, logits_GK)).sum())
+        of_classes_G: Doubles = np.logaddexp(0, np.where(targets_GK > 0.5, -logits_GK, logits_GK)).sum(axis=1)
+        return of_classes_G
     top_G1 = logits_GK.max(axis=1, keepdims=True)
     logs_GK = logits_GK - top_G1 - np.log(np.exp(logits_GK - top_G1).sum(axis=1, keepdims=True))
-    return float(-(targets_GK * logs_GK).sum())
+    losses_G: Doubles = -(targets_GK * logs_GK).sum(axis=1)
+    return losses_G

@@ -5,14 +5,13 @@ Legend: N rows, K labels, S divisions into halves.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from zsd.batching import FloatArray
+from zsd.row_hash import row_hashes
 from zsd.shards import LOGITS, TEMPLATE_LOGITS, Store, matrix
 from zsd.soft_labels.logits import Logits
 
@@ -53,15 +52,10 @@ def sample_logits(store: Store, *, most: int = MOST_NUMBERS, template: int | Non
     chosen = slice(None) if template is None else slice(template * labels, (template + 1) * labels)
     logits: dict[str, list[FloatArray]] = {name: [np.empty((0, labels), np.float32)] for name in columns}
     for table in store.tables(["id", *columns]):
-        hashes_N = np.fromiter(_hashes(table["id"].to_pylist()), dtype=np.uint64, count=table.num_rows)
+        hashes_N = row_hashes(table["id"].to_pylist(), b"zsd-recipe")
         kept_N = hashes_N >> np.uint64(DIVISIONS) < np.uint64(share * 2 ** (64 - DIVISIONS))
         halves.append((hashes_N[kept_N][:, None] >> bits & np.uint64(1)).astype(bool))
         for name, parts in logits.items():
             parts.append(matrix(table[name])[kept_N, chosen])
     entailment_NK, contradiction_NK = (np.concatenate(parts) for parts in logits.values())
     return LogitSample(entailment=entailment_NK, contradiction=contradiction_NK, halves=np.concatenate(halves))
-
-
-def _hashes(ids: list[str]) -> Iterator[int]:
-    for one in ids:
-        yield int.from_bytes(hashlib.blake2b(one.encode(), digest_size=8, person=b"zsd-recipe").digest())

@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from zsd.errors import InputError
+from zsd.row_hash import hash_mask
 from zsd.row_weights import loss_weights
 from zsd.shards import LOGITS, Store, matrix
 from zsd.soft_labels import Recipe
-from zsd.training_data import hash_mask, heldout_mask, text_keys
+from zsd.training_data import heldout_mask, text_keys
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -51,8 +52,10 @@ CHOOSING_SHARE = 0.05
 """Share to choose by of the rows that are not held out."""
 
 CHOOSING_ROWS = 20
-"""Rows to choose by at least, as long as they are no more than `MOST_CHOOSING` of them."""
+"""About how many rows are wanted to choose by at least."""
+
 MOST_CHOOSING = 0.2
+"""Share to choose by at most, however few rows there are."""
 
 Rows = Callable[[], Iterable[SoftRows]]
 """Each call goes through all rows, from the first, in the same order."""
@@ -147,10 +150,8 @@ class Split:
             if len(chosen):
                 yield _pick(some, chosen)
         if not found:
-            raise InputError(
-                f"the soft labels are too few for this student: none of them is on the {side} side of its split "
-                f"(--heldout-fraction {self.heldout}): label more rows, or change the fraction"
-            )
+            use = f"held out (--heldout-fraction {self.heldout:g})" if side == "held-out" else f"there for {side}"
+            raise InputError(f"the soft labels are too few for this student, none of them is {use}: label more rows")
 
 
 def _pick(rows: SoftRows, chosen: npt.NDArray[np.int64]) -> SoftRows:
