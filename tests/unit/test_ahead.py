@@ -58,10 +58,11 @@ def test_an_exception_comes_as_it_is_in_its_place_and_leaves_no_thread() -> None
 
 
 def test_threads_that_stay_are_left_with_nothing_to_do() -> None:
-    go_on, made = threading.Event(), []
+    begun, go_on, made = threading.Event(), threading.Event(), []
 
     def make(number: int) -> int:
         if number:
+            begun.set()
             assert go_on.wait(120)
         made.append(number)
         return number
@@ -69,6 +70,7 @@ def test_threads_that_stay_are_left_with_nothing_to_do() -> None:
     with ThreadPoolExecutor(1) as pool:
         with closing(made_ahead(make, range(20), depth=5, pool=pool)) as items:
             next(items)
+            assert begun.wait(120)
             threading.Timer(0.2, go_on.set).start()
         assert made == [0, 1], "what was not begun was made, or what was begun was not waited for"
         assert pool.submit(make, 7).result() == 7

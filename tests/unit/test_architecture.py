@@ -26,6 +26,7 @@ ORDER = (
         "storage",
         "tickets",
         "run_lock",
+        "row_hash",
     ),
     *(
         "labels",
