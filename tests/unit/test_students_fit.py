@@ -20,6 +20,7 @@ from sklearn.linear_model import LogisticRegression
 
 from tests.unit.soft_rows import NAMES, MadeUp
 from tests.unit.store import build
+from zsd.benchmark import peak
 from zsd.corpus.normalize import text_ids
 from zsd.errors import ConfigError, InputError, StudentError
 from zsd.evaluation import agreement
@@ -368,3 +369,20 @@ def test_reviewed_rows_override_the_teacher_and_weigh_more(tmp_path: Path) -> No
 def test_the_first_rows_of_a_store_are_the_limited_ones(limit: int, tmp_path: Path) -> None:
     ids = [one for part in stored(tmp_path, limit=limit) for one in part.ids]
     assert ids == [f"id-{u}-{n}" for u in range(2) for n in range(4)][:limit]
+
+
+def test_the_peak_is_measured_on_the_threads_asked_for_whoever_was_counted_before(
+    trained: dict[tuple[str, bool], Trained], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A static student sets the threads of its process; what is counted and what is measured share one."""
+    threads: list[int] = []
+    monkeypatch.setattr(peak, "product_rates", lambda *_: threads.append(torch.get_num_threads()))
+    before = torch.get_num_threads()
+    try:
+        _, answer = peak.make_peak(3)
+        for kind in KINDS:
+            answer(("student", str(trained[kind, False].directory), None))
+            answer(None)
+    finally:
+        torch.set_num_threads(before)
+    assert threads == [3, 3]

@@ -60,11 +60,11 @@ class Peak(Remote):
 
 
 def make_peak(threads: int) -> tuple[None, Answer]:
-    """Set the threads, and give what answers an `Ask`."""
-    torch.set_num_threads(threads)
+    """What answers an `Ask`."""
 
     def answer(ask: Ask) -> Any:
         if ask is None:
+            torch.set_num_threads(threads)  # each time: a static student that was counted has set its own
             return product_rates(SIZE, SECONDS)
         kind, checkpoint, nli_classes = ask
         if kind == "student":
