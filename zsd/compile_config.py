@@ -14,7 +14,7 @@ from zsd.options import Options, option
 
 @dataclass(frozen=True, kw_only=True)
 class CompileConfig(Options):
-    """`zsd compile`: an NLI checkpoint to a sparse or int8 form of it, calibrated on a corpus."""
+    """`zsd compile`: an NLI checkpoint to a sparse or int8 form of it, or one with a draft, calibrated on a corpus."""
 
     output: str = option("directory to make (new); --teacher takes it afterwards", metavar="DIR")
     teacher: str = option(
@@ -54,7 +54,11 @@ class CompileConfig(Options):
         "sparse form of the teacher to start from; what is zero in it stays zero", None, metavar="DIR"
     )
     int8: bool = option("write int8 forms", True)
-    min_agreement: float = option("int8 must have this top-1 agreement with fp32 on held-out rows", 0.99)
+    draft: int | None = option(
+        "train a draft of so many layers (1 or 2) on the rows: it looks first, the teacher where it is in doubt", None
+    )
+    draft_steps: int = option("training steps of 64 pairs of the draft, at most", 1500)
+    min_agreement: float = option("int8 and the draft must have this top-1 agreement with fp32 on held-out rows", 0.99)
     limit: int | None = option("use only the first N rows", None)
     calibration_rows: int = option(
         "rows to use: an eighth sets the ranges, three eighths decide what stays in fp32, half measures", 512
@@ -78,8 +82,9 @@ class CompileConfig(Options):
             self._check(one in ENGINE_NAMES, "engine", f"{one!r}: use {known}")
         if self.int8 and self.engine and not {"deepsparse", "onnxruntime", "openvino"} & set(self.engine):
             raise ConfigError("--engine torch has no int8 form: add --no-int8, or name another engine")
-        if self.sparsity == 0 and not self.int8:
-            raise ConfigError("nothing to compile: give --sparsity above 0, or --int8")
+        self._at_least(1, "draft", "draft_steps")
+        if self.sparsity == 0 and not self.int8 and self.draft is None:
+            raise ConfigError("nothing to compile: give --sparsity above 0, --int8 or --draft 1")
         named = self.labels is not None or bool(self.label)
         if self.labels is not None and self.label:
             raise ConfigError("give the class names once: --labels FILE, or --label NAME for each")
@@ -92,7 +97,11 @@ class CompileConfig(Options):
         self._check(bool(self.data), "student", "without rows of its kind: give --data too")
         told = "for teachers: leave --labels and --label away with --student"
         self._check(not named, "labels", told)
-        self._check(self.sparsity == 0 and self.int8, "student", "compiled to int8 only: no --sparsity, no --no-int8")
+        self._check(
+            self.sparsity == 0 and self.int8 and self.draft is None,
+            "student",
+            "compiled to int8 only: no --sparsity, no --draft, no --no-int8",
+        )
 
     def label_set(self) -> LabelSet:
         """The class names; those of the bundled sample without a corpus.

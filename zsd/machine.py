@@ -33,6 +33,11 @@ def available_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def cpu_has_bf16() -> bool:
+    """Whether this processor multiplies in bf16 itself; elsewhere float32 is faster."""
+    return bool({"avx512_bf16", "amx_bf16"} & set(describe_machine()["cpu_flags"]))
+
+
 def peak_memory_mb() -> float | None:
     """Most resident memory this process ever had, in MiB; None where the system does not tell."""
     try:

@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -16,10 +17,14 @@ from tests.integration.conftest import SIX_UNITS, kill_job, label_config
 from tests.together import wait_for_all
 from zsd import teacher_plan
 from zsd.assets import sample_path
+from zsd.buckets import LengthSample
+from zsd.compile.compiled import RECHECK_DRAFT, write_recheck
+from zsd.compile.draft_training import cut_to_layers, save_draft
 from zsd.distributed.cluster import run_tasks
 from zsd.distributed.label import label
 from zsd.engines import load_engine
 from zsd.engines.base import Placement
+from zsd.engines.select import load_scorer
 from zsd.errors import OutputError
 from zsd.labelling import LabelTask, LabelWorker
 from zsd.labels import LabelSet
@@ -101,6 +106,38 @@ def test_cpu_and_gpu_actors_share_one_corpus(
     assert manifest["rows"] == len(short)
     assert {one["kind"] for one in manifest["engines"]} == {"cpu", "gpu"}
     assert verify_store(str(tmp_path / "out")).problems == []
+
+
+def test_a_teacher_with_a_draft_labels_on_ray_as_it_does_alone(
+    cluster: None, tmp_path: Path, sample_texts: list[str]
+) -> None:
+    teacher = tmp_path / "drafted"
+    shutil.copytree(load_teacher("bundled").path, teacher)
+    save_draft(cut_to_layers(load_teacher("bundled"), 1), teacher / "draft")
+    write_recheck(teacher, RECHECK_DRAFT, 0.0)
+
+    def alone() -> Scorer:
+        return load_scorer(
+            "torch",
+            "draft",
+            load_teacher(str(teacher)),
+            LabelSet(names=NAMES),
+            Placement(threads=2),
+            lengths=LengthSample.of(np.array([60]), max_length=512),
+            long_text="truncate",
+        )
+
+    first_N, second_N = -np.sort(-alone().score(sample_texts[:40]).entailment, axis=1)[:, :2].T
+    write_recheck(teacher, RECHECK_DRAFT, float(np.median(first_N - second_N)))
+    corpus = tmp_path / "some.txt"
+    corpus.write_text("\n".join(sample_texts[:40]), encoding="utf-8")
+    manifest = label(label_config(corpus, tmp_path / "out", teacher=str(teacher), precision="draft"))
+    found = Store(str(tmp_path / "out")).read(["text", "entailment"])
+    scores = alone().score(found["text"].to_pylist())
+    assert 0 < scores.rechecked < scores.pairs and manifest["rechecked"] > 0
+    assert [entry["precision"] for entry in manifest["engines"]] == ["draft"]
+    same_N = np.abs(matrix(found["entailment"]) - scores.entailment).max(axis=1) < 0.1
+    assert same_N.mean() > 0.9  # a row on the edge of what is close may fall to either side, by bf16's rounding
 
 
 def test_finished_job_is_left_alone_and_another_job_is_refused(labelled: Path) -> None:

@@ -27,12 +27,12 @@ def test_an_entry_names_a_class_that_knows_its_own_name(name: str) -> None:
 
 def test_combinations_are_those_of_the_entries() -> None:
     assert combinations("cpu") == [
-        *(("torch", "fp32"), ("torch", "bf16")),
+        *(("torch", "fp32"), ("torch", "bf16"), ("torch", "draft")),
         *(("deepsparse", "fp32"), ("deepsparse", "int8")),
-        *(("openvino", "fp32"), ("openvino", "bf16"), ("openvino", "int8")),
+        *(("openvino", "fp32"), ("openvino", "bf16"), ("openvino", "int8"), ("openvino", "draft")),
         *(("onnxruntime", "fp32"), ("onnxruntime", "int8")),
     ]
-    assert combinations("cuda") == [("torch", "fp32"), ("torch", "bf16"), ("torch", "fp16")]
+    assert combinations("cuda") == [("torch", one) for one in ("fp32", "bf16", "fp16", "draft")]
     assert runs_on("cuda") == ["torch"] and combinations("tpu") == []
     assert all(precision in PRECISIONS for name in ENGINES for precision in precisions_of(name))
 

@@ -12,10 +12,11 @@ from zsd.batching import PairSet, pair_layout
 from zsd.buckets import LengthSample
 from zsd.engines import select
 from zsd.engines.base import Placement
+from zsd.engines.candidates import LIKELY, candidates
 from zsd.engines.lanes import Lanes
 from zsd.engines.on_trial import OnTrial
 from zsd.engines.registry import combinations
-from zsd.engines.select import LIKELY, LOADING, NOT_WORTH, REFERENCE, SAMPLE_ROWS, choose_engine, trial_rows
+from zsd.engines.select import LOADING, NOT_WORTH, REFERENCE, SAMPLE_ROWS, choose_engine, trial_rows
 from zsd.engines.trial import Trial
 from zsd.errors import EngineError
 from zsd.labels import LabelSet
@@ -203,7 +204,8 @@ def test_a_slow_candidate_costs_no_more_than_the_best_so_far(
 
 
 def test_the_cost_of_all_trials_is_bounded(teacher: NLITeacher, monkeypatch: pytest.MonkeyPatch) -> None:
-    behaviour = {REFERENCE: (0.01, 0.0)} | {name: (0.01 * 0.95 ** (n + 1), 0.0) for n, name in enumerate(LIKELY)}
+    others = [name for name in LIKELY if name[1] != "draft"]
+    behaviour = {REFERENCE: (0.01, 0.0)} | {name: (0.01 * 0.95 ** (n + 1), 0.0) for n, name in enumerate(others)}
     counts: list[int] = []
     for pairs in (3000, 8000, 200_000):
         lab, _, trials = choose(monkeypatch, teacher, behaviour, pairs=pairs, loading=1.0)
@@ -257,8 +259,8 @@ def test_a_trial_is_large_enough_for_its_threshold_and_small_beside_the_job() ->
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_every_engine_and_precision_of_a_device_is_a_candidate(device: str, teacher: NLITeacher) -> None:
-    found = select.candidates(teacher, Placement(device=device))
-    assert {REFERENCE, *found} == {name for name in combinations(device) if name[1] != "int8"}
+    found = candidates(teacher, Placement(device=device))
+    assert {REFERENCE, *found} == {name for name in combinations(device) if name[1] not in ("int8", "draft")}
     assert REFERENCE not in found and {REFERENCE, *LIKELY} == {*combinations("cpu"), *combinations("cuda")}
     assert {name for name, _ in combinations(device)} <= LOADING.keys()
 
@@ -267,12 +269,12 @@ def test_int8_is_a_candidate_where_the_teacher_has_the_engines_form(teacher: NLI
     compiled = replace(teacher, path=str(tmp_path))
     forms = {"onnx/int8.onnx": {"deepsparse", "onnxruntime"}, "openvino/int8.xml": {"openvino"}}
     for form, engines in forms.items():
-        before = {name for name, precision in select.candidates(compiled, Placement()) if precision == "int8"}
+        before = {name for name, precision in candidates(compiled, Placement()) if precision == "int8"}
         (tmp_path / form).parent.mkdir()
         (tmp_path / form).write_bytes(b"")
-        now = {name for name, precision in select.candidates(compiled, Placement()) if precision == "int8"}
+        now = {name for name, precision in candidates(compiled, Placement()) if precision == "int8"}
         assert now - before == engines
-        assert not [name for name in select.candidates(compiled, Placement(device="cuda")) if name[1] == "int8"]
+        assert not [name for name in candidates(compiled, Placement(device="cuda")) if name[1] == "int8"]
 
 
 def test_rows_that_the_reference_fails_on_are_left_out_of_the_sample(

@@ -153,7 +153,7 @@ def test_an_openvino_int8_form_brings_its_second_look(
     quantize_openvino(exported_onnx(teacher), inputs, heldout, compiled / INT8_OPENVINO, min_agreement=0.0, threads=1)
     assert load_recheck("openvino", "int8", load_teacher(str(compiled)), Placement()) is None
     plain = load_teacher(str(compiled)).fingerprint
-    write_recheck(compiled, 0.5)
+    write_recheck(compiled, RECHECK_OPENVINO, 0.5)
     form = load_teacher(str(compiled))
     assert form.fingerprint != plain
     again = load_recheck("openvino", "int8", form, Placement())
@@ -161,7 +161,7 @@ def test_an_openvino_int8_form_brings_its_second_look(
     assert again.engine.precision in ("bf16", "fp32")
     assert load_recheck("openvino", "fp32", form, Placement()) is None
 
-    write_recheck(compiled, 100.0)
+    write_recheck(compiled, RECHECK_OPENVINO, 100.0)
     lengths = LengthSample.of(heldout.sequences.lengths, max_length=form.max_length)
     form = load_teacher(str(compiled))
     scorer = load_scorer("openvino", "int8", form, labels, Placement(), lengths=lengths, long_text="truncate")

@@ -12,10 +12,11 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 
 from tests.families import FAMILIES, LAYERS, SIZES, tiny_checkpoint
 from zsd.assets import bundled_teacher_path
+from zsd.encoder_layers import choose_layers
 from zsd.errors import StudentError
 from zsd.quiet import quiet_transformers
 from zsd.students.checkpoint import class_names, load_checkpoint, save_student
-from zsd.students.layers import build_student, choose_layers
+from zsd.students.layers import build_student
 from zsd.students.spec import parse_student
 
 # Legend: K labels, M layers of the teacher, N layers of the student.

@@ -53,7 +53,7 @@ class Contestant:
         name: as the report shows it; no two have the same.
         kind: ``pipeline``, ``recipe``, ``teacher``, ``compiled`` (another form of the teacher) or ``student``.
         engine: engine name.
-        precision: ``fp32``, ``bf16`` or ``int8``.
+        precision: ``fp32``, ``bf16``, ``int8`` or ``draft``.
         model: checkpoint name or path.
         labels: what is asked; of a student, what it was distilled for.
         nli_classes: see `zsd.teachers.nli.find_nli_classes`.

@@ -8,7 +8,8 @@ from typing import Any
 
 from zsd.benchmark.contestants import Contestant
 from zsd.engines.base import Placement
-from zsd.engines.select import candidates
+from zsd.engines.candidates import candidates
+from zsd.engines.registry import DRAFT
 from zsd.labels import LabelSet
 from zsd.students.folder import student_kind
 from zsd.teachers.nli import load_teacher
@@ -103,8 +104,9 @@ def form_name(form: str) -> str:
 
 
 def _of_a_form(choices: Sequence[str]) -> list[str]:
-    """What is new in another form of the teacher: its int8, and on DeepSparse, which skips pruned weights, its fp32."""
-    return [choice for choice in choices if choice.endswith(":int8") or choice == "deepsparse:fp32"]
+    """What is new in another form of the teacher: int8, a draft, and on DeepSparse, which skips zeros, its fp32."""
+    made = (":int8", f":{DRAFT}")
+    return [choice for choice in choices if choice.endswith(made) or choice == "deepsparse:fp32"]
 
 
 def _spaced(engine_precision: str) -> str:

@@ -18,7 +18,8 @@ from zsd.benchmark.contestants import PIPELINE_BATCH, Contestant, Measurement
 from zsd.benchmark.flops import SequenceCost, row_flops
 from zsd.benchmark.workload import pipeline_waste
 from zsd.compile.compiled import compiled_file
-from zsd.engines.select import INT8_FORMS
+from zsd.engines.candidates import INT8_FORMS
+from zsd.engines.registry import DRAFT
 from zsd.evaluation import agreement, classification_metrics
 from zsd.teachers.nli import load_teacher
 
@@ -60,7 +61,7 @@ def figures(
         speed: ``timed_rows``, ``rows_per_second`` (median), ``rows_per_second_runs``, ``passes_per_row``,
         ``pairs_per_second``, ``padding_waste`` (share of the computed tokens), ``load_seconds``, ``peak_memory_mb``,
         ``model_mb`` (MiB of the weights' files); arithmetic: ``flops_per_row`` (useful, dense-equivalent: see
-        `zsd.benchmark.flops`),
+        `zsd.benchmark.flops`; None of a draft),
         ``flops_per_second``, ``peak_share`` (of the matrix product's in the same precision); quality on ``rows`` R:
         ``agreement`` and ``mean_delta_p`` (mean absolute difference of probabilities) with the fp32 teacher,
         ``own_agreement`` with the fp32 of the same checkpoint, ``accuracy`` or ``micro_f1`` where there are gold
@@ -69,7 +70,8 @@ def figures(
     multi_label = contestant.labels.multi_label
     speed = statistics.median(run.rows_per_second for run in runs)
     timed = max(len(run.probs) for run in runs)
-    flops = row_flops(cost, lengths_NK[:timed])
+    # What a draft leaves to the teacher differs from row to row: its arithmetic is not counted.
+    flops = None if contestant.precision == DRAFT else row_flops(cost, lengths_NK[:timed])
     rows = len(probs_RK)
     waste = pipeline_waste(lengths_NK[:timed]) if contestant.kind == "pipeline" else runs[-1].padding_waste
     ceiling = peak.get(contestant.precision)
@@ -94,8 +96,8 @@ def figures(
         "peak_memory_mb": runs[-1].peak_memory_mb,
         "model_mb": weights_mb(contestant),
         "flops_per_row": flops,
-        "flops_per_second": flops * speed,
-        "peak_share": None if ceiling is None else flops * speed / ceiling,
+        "flops_per_second": None if flops is None else flops * speed,
+        "peak_share": None if ceiling is None or flops is None else flops * speed / ceiling,
         "rows": rows,
         "agreement": _agreement(reference_NK, probs_RK, multi_label),
         "own_agreement": None if own_fp32_NK is None else _agreement(own_fp32_NK, probs_RK, multi_label),
@@ -124,7 +126,7 @@ def _quality(measure: str, probs: FloatArray, gold: IntArray | None, contestant:
 
 
 def weights_mb(contestant: Contestant) -> float | None:
-    """The files of the weights it runs: of its int8 form, or else of the checkpoint as it is stored."""
+    """The files of the weights it runs: of its int8 form, or else of the checkpoint as it is stored, and its draft."""
     form = INT8_FORMS.get(contestant.engine) if contestant.precision == "int8" else None
     if contestant.kind == "student":
         directory, file = Path(contestant.model), form and Path(contestant.model) / form
@@ -134,6 +136,7 @@ def weights_mb(contestant: Contestant) -> float | None:
     if form and file is None:
         return None
     # OpenVINO has the weights in a file of their own.
-    files = [file, file.with_suffix(".bin")] if file else directory.glob("*.safetensors")
+    files = [file, file.with_suffix(".bin")] if file else [*directory.glob("*.safetensors")]
+    files += [*(directory / DRAFT).glob("*.safetensors")] if contestant.precision == DRAFT else []
     sizes = [one.stat().st_size for one in files if one.is_file()]
     return sum(sizes) / 2**20 if sizes else None

@@ -16,7 +16,7 @@ def card_text(figures: dict[str, Any]) -> str:
         f"`--teacher {last_part(figures['output'])}`.",
         "",
         f"Calibrated on {corpus['calibration_rows']} rows of {', '.join(map(last_part, corpus['data']))}; "
-        f"which products stay in fp32 was decided on {corpus['selection_rows']} others. The table is of "
+        f"what stays in fp32 or runs again was decided on {corpus['selection_rows']} others. The table is of "
         f"{held['rows']} rows that neither saw, labels {', '.join(corpus['labels'])}, template "
         f'"{corpus["template"]}". Agreement: share of rows with the same top label as torch fp32 of these weights; '
         "|delta p|: mean difference of the probabilities.",
@@ -41,18 +41,32 @@ def card_text(figures: dict[str, Any]) -> str:
         lines += ["", f"## int8: {form}", ""]
         lines.append(f"{made['integer']} matrix products in int8, {len(kept)} left in floating point.")
         lines += [f"- `{name}`" for name in kept]
-        if made["within"]:
-            close = "entailment and contradiction of a class" if corpus["multi_label"] else "the best classes of a row"
-            again = f"{made['rechecked']:.2%} of the pairs of the rows that decided this"
-            lines += [
-                "",
-                f"Where {close} are within {made['within']:g} of each other they run again, in bf16 or fp32: {again}.",
-            ]
+        lines += _second_look(made, corpus["multi_label"])
     lines += [f"- not made: {form}: {why}" for form, why in figures["not_made"].items()]
+    if figures["draft"] is not None:
+        draft = figures["draft"]
+        lines += [
+            "",
+            "## Draft",
+            "",
+            f"{draft['layers']} of the teacher's layers, trained for {draft['steps']:,} steps on {draft['rows']:,} "
+            f"rows to give the teacher's logits: alone {draft['agreement_alone']:.1%} agreement. `--precision draft`.",
+            *_second_look(draft, corpus["multi_label"]),
+        ]
     lines += ["", "## Files", "", *[f"- {name}: {size / 1e6:.1f} MB" for name, size in figures["files"].items()]]
     lines += ["", "## Versions", "", ", ".join(f"{name} {version}" for name, version in figures["versions"].items())]
     machine = figures["machine"]
     return "\n".join([*lines, "", f"Measured on {machine['cpu']}, {machine['cores']} cores.", ""])
+
+
+def _second_look(made: dict[str, Any], multi_label: bool) -> list[str]:
+    """Which pairs of a form run again; nothing where it has no second look."""
+    if not made["within"]:
+        return []
+    close = "entailment and contradiction of a class" if multi_label else "the best classes of a row"
+    again = f"{made['rechecked']:.2%} of the pairs of the rows that decided this"
+    told = f"Where {close} are within {made['within']:g} of each other they run again, in bf16 or fp32: {again}."
+    return ["", told]
 
 
 def last_part(path: str) -> str:

@@ -8,12 +8,10 @@ Legend: B pairs in a batch, L tokens, D hidden size, C NLI classes.
 
 from __future__ import annotations
 
-import pickle
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,9 +19,9 @@ from torch import Tensor, nn
 
 from zsd.compile.nli_pairs import TokenizedPairs, homogeneous_batches
 from zsd.compile.prune import apply_masks, cubic_sparsity, encoder_blocks, encoder_linears, magnitude_masks
+from zsd.compile.training_state import TrainingState, mean_of
 from zsd.console import Progress, say
-from zsd.errors import StoreError
-from zsd.machine import describe_machine
+from zsd.machine import cpu_has_bf16
 
 BATCH = 32
 LEARNING_RATE = 2e-4
@@ -87,7 +85,7 @@ def finetune(
     trained = _train_only_blocks(sparse)
     optimizer = torch.optim.AdamW(list(trained.values()), lr=LEARNING_RATE, weight_decay=0.0, fused=True)
     masks = {name: layer.weight != 0 for name, layer in layers.items()}
-    saved = _Saved(state, trained, optimizer, masks, losses=[])
+    saved = TrainingState("sparsify", state, trained, optimizer, masks)
     done = saved.load()
     batches = homogeneous_batches(pairs.lengths, batch=BATCH, batches=plan.steps, seed=plan.seed)
     sizes = [len(batch) for batch in batches]
@@ -114,8 +112,8 @@ def finetune(
         shown.add(sizes[step], started=started)
         if (step + 1) % SAVE_EVERY == 0:
             saved.save(step + 1)
-            say(f"sparsify: step {step + 1:,} of {plan.steps:,}, loss {_mean(saved.losses[-SAVE_EVERY:]):.4f}")
-    return _mean(saved.losses[-max(1, plan.steps // 10) :])
+            say(f"sparsify: step {step + 1:,} of {plan.steps:,}, loss {mean_of(saved.losses[-SAVE_EVERY:]):.4f}")
+    return mean_of(saved.losses[-max(1, plan.steps // 10) :])
 
 
 def learning_rate_share(progress: float) -> float:
@@ -151,60 +149,9 @@ def relative_error(got: Tensor, wanted: Tensor) -> Tensor:
     return F.mse_loss(got, wanted) / wanted.square().mean().clamp(min=1e-6)
 
 
-def cpu_has_bf16() -> bool:
-    """Whether this processor multiplies in bf16 itself; elsewhere float32 is faster."""
-    return bool({"avx512_bf16", "amx_bf16"} & set(describe_machine()["cpu_flags"]))
-
-
 def _train_only_blocks(model: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters of the encoder's blocks by name; all others are frozen."""
     blocks = tuple(f"{name}." for name in encoder_blocks(model))
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith(blocks))
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / max(1, len(values))
-
-
-@dataclass
-class _Saved:
-    """What a killed run needs to go on exactly: weights, optimizer, masks, losses, steps done."""
-
-    file: Path
-    trained: dict[str, nn.Parameter]
-    optimizer: torch.optim.Optimizer
-    masks: dict[str, Tensor]
-    losses: list[float]
-
-    def save(self, step: int) -> None:
-        """Replace the state on disk whole."""
-        content = {
-            "step": step,
-            "trained": {name: parameter.data for name, parameter in self.trained.items()},
-            "optimizer": self.optimizer.state_dict(),
-            "masks": self.masks,
-            "losses": self.losses,
-        }
-        scratch = self.file.with_suffix(".writing")
-        torch.save(content, scratch)
-        scratch.replace(self.file)
-
-    def load(self) -> int:
-        """Take up the state on disk; returns the steps done, 0 where there is none."""
-        if not self.file.is_file():
-            return 0
-        try:
-            content: dict[str, Any] = torch.load(self.file, weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-            reason = " ".join(str(error).split())[:100]
-            raise StoreError(f"{self.file} is damaged ({reason}): delete it to start the pruning over") from None
-        with torch.no_grad():
-            for name, parameter in self.trained.items():
-                parameter.copy_(content["trained"][name])
-        self.optimizer.load_state_dict(content["optimizer"])
-        self.masks.update(content["masks"])
-        self.losses.extend(content["losses"])
-        say(f"sparsify: going on from step {content['step']:,}")
-        return int(content["step"])

@@ -6,7 +6,7 @@ Legend: N rows, K labels.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 def measure_forms(
-    one_pass: Pass, labels: LabelSet, rows: int, *, engines: Sequence[str], int8: bool = True
+    one_pass: Pass, labels: LabelSet, rows: int, *, engines: Sequence[str], without: Collection[str] = ()
 ) -> tuple[list[dict[str, Any]], FloatArray]:
     """One entry an engine and precision, the reference first; and the reference's probabilities [N, K].
 
@@ -44,13 +44,13 @@ def measure_forms(
         labels: of the model.
         rows: N.
         engines: which to measure beside the reference; all that run here where empty.
-        int8: whether the model has int8 forms.
+        without: precisions that the model has no form of.
 
     Raises:
         EngineError: the reference cannot run.
     """
     wanted = [(name, precision) for name, precision in combinations("cpu") if name in engines or not engines]
-    wanted = [REFERENCE, *[one for one in wanted if one != REFERENCE and (int8 or one[1] != "int8")]]
+    wanted = [REFERENCE, *[one for one in wanted if one != REFERENCE and one[1] not in without]]
     forms: list[dict[str, Any]] = []
     reference_NK: FloatArray | None = None
     for name, precision in wanted:

@@ -26,7 +26,7 @@ ROWS = 16
 """Sequences of a batch, all of about one length."""
 
 WITHIN = tuple(round(0.05 * step, 2) for step in range(1, 21))
-"""How close is close, as differences of raw logits: what is tried."""
+"""How close is close, as differences of raw logits: what is tried where nothing else is said."""
 
 DRAWS = 16
 """How often the rows are scored with the errors of others to see how close is close."""
@@ -103,7 +103,7 @@ class HeldOut:
         """Share of the rows with the same top label (multi-label: the same labels) as the reference."""
         return self._agreement(self._all(run))
 
-    def with_recheck(self, run: Run, least: float, most: float) -> Rechecked:
+    def with_recheck(self, run: Run, least: float, most: float, *, widths: Sequence[float] = WITHIN) -> Rechecked:
         """The agreement where sequences that are close are looked at again, by the reference, and how close that is.
 
         As close as it takes to leave `SPARED` of the disagreement that is allowed, but no more sequences than may be
@@ -114,13 +114,14 @@ class HeldOut:
             run: the model that looks first.
             least: agreement asked for.
             most: share of the sequences that may be looked at again.
+            widths: how close is close, ascending: what is tried.
         """
         logits_PC = self._all(run)
         if self.close is None:
             agreement = self._agreement(logits_PC)
             return Rechecked(agreement=agreement, expected=agreement, within=0.0, share=0.0)
         chosen = self._rechecked(logits_PC, 0.0)
-        for within in WITHIN:
+        for within in widths:
             if min(chosen.agreement, chosen.expected) >= 1 - (1 - least) * SPARED:
                 break
             wider = self._rechecked(logits_PC, within)

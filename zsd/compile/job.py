@@ -1,13 +1,14 @@
-"""`zsd compile`: an NLI checkpoint -> ONNX -> pruned -> int8, in one directory that ``--teacher`` accepts, with a card.
+"""`zsd compile`: an NLI checkpoint -> ONNX -> pruned -> int8 and a draft, in a directory for ``--teacher`` with a card.
 
 ::
 
     DIR/config.json model.safetensors tokenizer...   a plain transformers checkpoint, pruned where asked for
     DIR/onnx/fp32.onnx  onnx/int8.onnx  openvino/int8.xml  openvino/recheck.json
+    DIR/draft/config.json model.safetensors recheck.json   the draft, where asked for
     DIR/compile.json  README.md                      the card
 
-The directory appears whole or not at all. A pruning that was interrupted goes on where it stopped (its state is in the
-cache); all else takes a minute or two and is done again.
+The directory appears whole or not at all. A pruning or the training of a draft that was interrupted goes on where
+it stopped (its state is in the cache); all else takes a minute or two and is done again.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from zsd.compile.card import card_text, last_part
 from zsd.compile.checkpoint import RESULT, sparsity_by_layer, write_checkpoint, write_pruned
 from zsd.compile.compiled import FP32_ONNX
 from zsd.compile.directory import CARD, compile_into
+from zsd.compile.draft import write_draft
 from zsd.compile.export import export_onnx
 from zsd.compile.forms import REFERENCE, compare, measure_forms, teacher_pass
 from zsd.compile.heldout import HeldOut, all_pairs
@@ -30,6 +32,7 @@ from zsd.compile.int8_forms import write_int8
 from zsd.compile.rows import Rows
 from zsd.compile_config import CompileConfig
 from zsd.console import say
+from zsd.engines.registry import DRAFT
 from zsd.labels import LabelSet
 from zsd.machine import describe_machine
 from zsd.options import command_line
@@ -87,13 +90,16 @@ def _fill(
     (directory / "onnx").mkdir()
     export_onnx(teacher, directory / FP32_ONNX)
     int8, not_made = _write_int8(config, teacher, labels, rows, directory, threads) if config.int8 else ({}, {})
+    draft = None
+    if config.draft is not None:
+        draft = write_draft(config, teacher, labels, rows, directory, threads)
     teacher = load_teacher(str(directory), max_length=config.max_length, nli_classes=config.nli_classes)
     forms, reference_NK = measure_forms(
         teacher_pass(teacher, labels, rows.heldout, threads=threads),
         labels,
         len(rows.heldout),
         engines=config.engine,
-        int8=config.int8,
+        without=[name for name, made in (("int8", config.int8), (DRAFT, config.draft)) if not made],
     )
     held: dict[str, Any] = {"rows": len(rows.heldout)}
     if config.sparsity:
@@ -121,6 +127,7 @@ def _fill(
         "pruning": pruning,
         "int8": int8,
         "not_made": not_made,
+        "draft": draft,
         "files": {str(file.relative_to(directory)): file.stat().st_size for file in sorted(directory.rglob("*.*"))},
         "machine": machine,
         "versions": {"zsd": zsd.__version__, **{name: v for name, v in machine["versions"].items() if v}},

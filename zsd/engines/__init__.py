@@ -19,7 +19,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from zsd.engines.registry import check_combination, find_engine, precisions_of, runs_on
+from zsd.engines.registry import DRAFT, check_combination, find_engine, precisions_of, runs_on
 from zsd.errors import ConfigError, EngineError
 
 if TYPE_CHECKING:
@@ -43,6 +43,11 @@ def load_engine(name: str, checkpoint: Checkpoint, placement: Placement, precisi
         check_combination(name, precision, placement.device)
     except ConfigError as error:
         raise EngineError(str(error)) from None
+    if precision == DRAFT:
+        from zsd.engines.draft import DraftEngine, drafted, half_precision  # it reads checkpoints, which is heavy
+
+        draft = load_engine(name, drafted(checkpoint), placement, half_precision(name, placement))
+        return DraftEngine(draft, checkpoint)
     # Imported now: an engine's libraries are heavy, and only those of the chosen one are needed.
     engine: Engine = getattr(importlib.import_module(entry.module), entry.class_name)(checkpoint, placement, precision)
     return engine

@@ -40,7 +40,7 @@ class Engine(Protocol):
 
     Attributes:
         name: ``torch``, ``deepsparse``, ``openvino``, ``onnxruntime``.
-        precision: ``fp32``, ``bf16``, ``fp16`` or ``int8``.
+        precision: ``fp32``, ``bf16``, ``fp16``, ``int8`` or ``draft``.
         threads: processor threads it uses.
         fingerprint: engine, version of its library, precision and what it runs: two engines with the same one give
             the same logits on the same processor.
@@ -58,7 +58,11 @@ class Engine(Protocol):
     buckets: tuple[int, ...] | None
     most_buckets: int
     lanes: Lanes
-    token_budget: int
+
+    @property
+    def token_budget(self) -> int:
+        """See above; it may fall while the engine runs."""
+        ...
 
     def logits(self, inputs: Mapping[str, IntArray]) -> FloatArray:
         """Run one batch: named [B, L] inputs in, [B, C] float32 raw logits out.

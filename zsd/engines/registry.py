@@ -11,8 +11,11 @@ from types import MappingProxyType
 
 from zsd.errors import ConfigError
 
-PRECISIONS = ("fp32", "bf16", "fp16", "int8")
-"""What an engine may compute with. int8 only of a teacher that `zsd compile --int8` made."""
+DRAFT = "draft"
+"""A small draft of the teacher first, the teacher itself where a row's answer hangs on it: see `zsd.engines.draft`."""
+
+PRECISIONS = ("fp32", "bf16", "fp16", "int8", DRAFT)
+"""What an engine may compute with. int8 and draft only of a teacher for which `zsd compile` made them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,13 +38,15 @@ ENGINES: Mapping[str, Registered] = MappingProxyType(
         "torch": Registered(
             module="zsd.engines.torch",
             class_name="TorchEngine",
-            precisions={"cpu": ("fp32", "bf16"), "cuda": ("fp32", "bf16", "fp16")},
+            precisions={"cpu": ("fp32", "bf16", DRAFT), "cuda": ("fp32", "bf16", "fp16", DRAFT)},
         ),
         "deepsparse": Registered(
             module="zsd.engines.deepsparse", class_name="DeepSparseEngine", precisions={"cpu": ("fp32", "int8")}
         ),
         "openvino": Registered(
-            module="zsd.engines.openvino", class_name="OpenVINOEngine", precisions={"cpu": ("fp32", "bf16", "int8")}
+            module="zsd.engines.openvino",
+            class_name="OpenVINOEngine",
+            precisions={"cpu": ("fp32", "bf16", "int8", DRAFT)},
         ),
         "onnxruntime": Registered(
             module="zsd.engines.onnxruntime", class_name="ONNXRuntimeEngine", precisions={"cpu": ("fp32", "int8")}

@@ -19,11 +19,10 @@ from dataclasses import replace
 
 from zsd.bisection import without_bad
 from zsd.buckets import LengthSample
-from zsd.compile.compiled import INT8_ONNX, INT8_OPENVINO, compiled_file
 from zsd.engines import load_engine
 from zsd.engines.base import Placement
+from zsd.engines.candidates import candidates
 from zsd.engines.on_trial import OnTrial
-from zsd.engines.registry import combinations
 from zsd.engines.trial import BoolArray, Trial, disagreement, not_run, outcome, rows_in_bins, timed, warm_up
 from zsd.errors import EngineError, ZsdError
 from zsd.labels import LabelSet
@@ -49,22 +48,6 @@ BAD_SHARE = 0.1
 WORTH_SHARE = 0.25
 """Most of the best engine's time for the job that one more candidate may cost: if it is a third faster, that pays."""
 
-LIKELY = (
-    ("deepsparse", "int8"),
-    ("openvino", "int8"),
-    ("openvino", "bf16"),
-    ("onnxruntime", "int8"),
-    ("torch", "bf16"),
-    ("torch", "fp16"),
-    ("openvino", "fp32"),
-    ("onnxruntime", "fp32"),
-    ("deepsparse", "fp32"),
-)
-"""Every engine and precision but the reference, the likely fastest first."""
-
-INT8_FORMS = {"deepsparse": INT8_ONNX, "onnxruntime": INT8_ONNX, "openvino": INT8_OPENVINO}
-"""The file of a compiled teacher that an engine runs in int8."""
-
 LOADING = {"torch": (3.0, 0.0), "onnxruntime": (6.0, 0.0), "openvino": (6.0, 0.4), "deepsparse": (9.0, 2.2)}
 """Seconds an engine is expected to need before its first pair, and more for each length it compiles: the bundled
 teacher on two cores, with a few seconds for the ONNX export, which may lie in the cache."""
@@ -76,16 +59,6 @@ CRASHED = "its process died while it was on trial"
 NOT_WORTH = "not tried: would cost more than it could save"
 SLOWER = "slower"
 ADMITTED = "admitted"
-
-
-def candidates(teacher: NLITeacher, placement: Placement) -> list[tuple[str, str]]:
-    """(engine, precision) that may run this teacher here, but for the reference; the likely fastest first."""
-    here = combinations(placement.device)
-    return [
-        (name, precision)
-        for name, precision in LIKELY
-        if (name, precision) in here and (precision != "int8" or compiled_file(teacher, INT8_FORMS[name]))
-    ]
 
 
 def load_scorer(

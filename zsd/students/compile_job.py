@@ -30,6 +30,7 @@ from zsd.compile.int8_forms import write_int8
 from zsd.compile.rows import Rows
 from zsd.compile_config import CompileConfig
 from zsd.console import say
+from zsd.engines.registry import DRAFT
 from zsd.errors import ConfigError
 from zsd.labels import LabelSet
 from zsd.machine import describe_machine
@@ -83,7 +84,7 @@ def _fill(
     )
     labels = LabelSet(names=tuple(names), multi_label=multi_label)
     one_pass = student_pass(directory, rows.heldout, threads=threads)
-    forms, _ = measure_forms(one_pass, labels, len(rows.heldout), engines=config.engine)
+    forms, _ = measure_forms(one_pass, labels, len(rows.heldout), engines=config.engine, without=[DRAFT])
     figures = {
         "job": identity,
         "student": config.student,

@@ -4,13 +4,12 @@
 a fresh K-way output layer on top (DistilBERT's initialization, Sanh et al. 2019): it needs no download. ``joint:N``
 does so for an encoder that reads the class names before the text (`zsd.joint_encoder`).
 
-Legend: K labels, M layers of the teacher, N layers of the student.
+Legend: K labels, N layers of the student.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
+from zsd.encoder_layers import choose_layers, layer_list, renumbered, smaller_config
 from zsd.errors import StudentError
 from zsd.joint_encoder import check_prompt, check_reads_on, class_prompt, classifier_for, is_joint, put_prompt
 from zsd.quiet import quiet_transformers
@@ -72,11 +72,6 @@ def build_student(
     return model, tokenizer
 
 
-def choose_layers(total: int, wanted: int) -> list[int]:
-    """Which of the teacher's layers the student keeps: evenly spaced, the first always among them."""
-    return [i * total // wanted for i in range(wanted)]
-
-
 def _from_checkpoint(source: str, head: dict[str, Any], names: list[str], tokenizer: Any) -> Any:
     config = from_pretrained(AutoConfig, source)
     own = config.id2label
@@ -117,12 +112,14 @@ def _from_layers(source: str, spec: StudentSpec, head: dict[str, Any], tokenizer
     if spec.joint:
         longest = model_max_length(tokenizer, teacher.config)
         head = head | class_prompt(tokenizer, list(head["label2id"]), max_length=longest)
-    config = _smaller_config(teacher.config, kept, total, head)
+    config = smaller_config(teacher.config, kept, total)
+    for key, value in head.items():
+        setattr(config, key, value)
     auto = classifier_for(config)
     model = auto(config).float() if spec.joint else auto.from_config(config, dtype=torch.float32)
     output, own = _output_layer(model, source), model.state_dict()
     fresh = {f"{output}.weight", f"{output}.bias"}
-    state = {name: tensor for name, tensor in _renumbered(teacher.state_dict(), path, kept) if name not in fresh}
+    state = {name: tensor for name, tensor in renumbered(teacher.state_dict(), path, kept) if name not in fresh}
     if spec.joint:  # what the teacher reads its one token with has no place there
         state = {name: tensor for name, tensor in state.items() if name in own}
     missing, unexpected = model.load_state_dict(state, strict=False)
@@ -145,41 +142,13 @@ def _layer_count(layers: Layers, total: int) -> int:
 
 def _layer_list(model: Any, source: str) -> tuple[str, int]:
     """Name and length of the one list of encoder layers."""
-    total = getattr(model.config, "num_hidden_layers", None)
-    found = [name for name, m in model.named_modules() if isinstance(m, nn.ModuleList) and len(m) == total]
-    if total is None or len(found) != 1 or model.config.is_encoder_decoder:
+    try:
+        return layer_list(model)
+    except ValueError as error:
         raise StudentError(
-            f"teacher {source!r} ({model.config.model_type}) is not a plain stack of encoder layers, so no student can "
-            "be cut from it: name a checkpoint with --student"
-        )
-    return found[0], int(total)
-
-
-def _smaller_config(config: Any, kept: list[int], total: int, head: dict[str, Any]) -> Any:
-    small = copy.deepcopy(config)
-    small.num_hidden_layers = len(kept)
-    layer_types = getattr(config, "layer_types", None)
-    if layer_types is not None and len(layer_types) == total:
-        small.layer_types = [layer_types[i] for i in kept]
-    for key, value in head.items():
-        setattr(small, key, value)
-    # Soft labels regularize by themselves: without dropout a CPU step is a sixth cheaper and held-out KL no worse.
-    for key, value in config.to_dict().items():
-        if "dropout" in key and isinstance(value, float):
-            setattr(small, key, 0.0)
-    return small
-
-
-def _renumbered(state: dict[str, torch.Tensor], path: str, kept: list[int]) -> Iterator[tuple[str, torch.Tensor]]:
-    """The teacher's tensors under the names they have in the student; those of layers not kept are left out."""
-    position = {layer: i for i, layer in enumerate(kept)}
-    for name, tensor in state.items():
-        if not name.startswith(f"{path}."):
-            yield name, tensor
-            continue
-        layer, _, rest = name[len(path) + 1 :].partition(".")
-        if int(layer) in position:
-            yield f"{path}.{position[int(layer)]}.{rest}", tensor
+            f"teacher {source!r} ({model.config.model_type}) {error}, so no student can be cut from it: name a "
+            "checkpoint with --student"
+        ) from None
 
 
 def _output_layer(model: Any, source: str) -> str:

@@ -207,14 +207,15 @@ TOKENIZER_FILES = (
 ROBERTA_LIKE = frozenset({"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer"})
 
 
-COMPILED = ("onnx", "openvino")
+COMPILED = ("onnx", "openvino", "draft")
 DESCRIPTIONS = ("compile.json",)
 
 
 def checkpoint_fingerprint(path: Path) -> str:
     """128-bit digest of a checkpoint directory's model and tokenizer files, so that a swapped file is noticed.
 
-    The compiled forms in its ``onnx`` and ``openvino`` folders count; what describes a job or a checkpoint does not.
+    What `zsd compile` puts into its ``onnx``, ``openvino`` and ``draft`` folders counts; what describes a job or a
+    checkpoint does not.
     """
     digest = hashlib.blake2b(digest_size=16)
     kinds = {".safetensors", ".json", ".txt", ".model", ".bin", ".onnx", ".xml"}

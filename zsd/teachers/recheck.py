@@ -1,7 +1,7 @@
-"""The second look of an int8 teacher: pairs between which int8 cannot decide are run again in more precision.
+"""The second look of a teacher: pairs between which int8 or a draft cannot decide are run again by the teacher itself.
 
-Which those are says `zsd.soft_labels.close`. How close is close was measured when the int8 form was made: see
-`zsd.compile.quantize_openvino`.
+Which those are says `zsd.soft_labels.close`. How close is close was measured when the form was made: see
+`zsd.compile.quantize_openvino` and `zsd.compile.draft`.
 """
 
 from __future__ import annotations
@@ -9,17 +9,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from zsd.buckets import LengthSample
-from zsd.compile.compiled import recheck_within
-from zsd.compile.openvino_core import has_bf16, openvino_core
+from zsd.compile.compiled import RECHECK_DRAFT, RECHECK_OPENVINO, recheck_within
 from zsd.engines import load_engine
 from zsd.engines.base import Engine, Placement
+from zsd.engines.draft import half_precision
+from zsd.engines.registry import DRAFT
+from zsd.errors import EngineError
 from zsd.teachers.nli import NLITeacher
 
-MOST_BUCKETS = 5
-"""Lengths that are compiled for it: each takes a moment, and there are few pairs to save padding of."""
+FEW_BUCKETS = 5
+"""Lengths that are compiled for int8's: each takes a moment, and there are few pairs to save padding of."""
 
-TOKEN_BUDGET = 256
-"""Of a thousand pairs some three to six are close (CLINC150, AG News): they are shared out among the lanes."""
+FEW_TOKENS = 256
+"""Tokens of a call there: of a thousand pairs some three to six are close (CLINC150, AG News), shared out among the
+lanes. Of a draft's a hundred and more are, which run as any others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +55,19 @@ def load_recheck(
         lengths: of the job's pairs; where None, the engine's own buckets are taken.
 
     Raises:
-        EngineError: the engine cannot run this teacher here.
+        EngineError: the engine cannot run this teacher here, or what says how close is close is missing or damaged.
         TeacherError: the checkpoint's weights cannot be loaded.
     """
-    within = recheck_within(teacher) if (engine, precision) == ("openvino", "int8") else None
-    if within is None:
+    form = RECHECK_DRAFT if precision == DRAFT else RECHECK_OPENVINO
+    looks = precision == DRAFT or (engine, precision) == ("openvino", "int8")
+    within = recheck_within(teacher, form) if looks else None
+    if within is None and precision == DRAFT:
+        raise EngineError(f"{teacher} has a draft without {RECHECK_DRAFT}: make it again with zsd compile")
+    if not within:
         return None
-    loaded = load_engine(engine, teacher, placement, "bf16" if has_bf16(openvino_core()) else "fp32")
-    most = max(1, min(MOST_BUCKETS, loaded.most_buckets // 2))
+    loaded = load_engine(engine, teacher, placement, half_precision(engine, placement))
+    few = precision != DRAFT
+    most = max(1, min(FEW_BUCKETS, loaded.most_buckets // 2)) if few else loaded.most_buckets
     buckets = loaded.buckets if lengths is None else lengths.buckets(most)
-    return Recheck(engine=loaded, buckets=buckets, token_budget=TOKEN_BUDGET, within=within)
+    token_budget = FEW_TOKENS if few else loaded.token_budget
+    return Recheck(engine=loaded, buckets=buckets, token_budget=token_budget, within=within)

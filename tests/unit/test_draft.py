@@ -1,0 +1,338 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.families import FAMILIES, LINES
+from zsd.benchmark.lineup import line_up
+from zsd.benchmark.rows import weights_mb
+from zsd.buckets import LengthSample
+from zsd.cli import main
+from zsd.compile import draft_training
+from zsd.compile.compiled import RECHECK_DRAFT, draft_of, write_recheck
+from zsd.compile.draft_training import DraftRows, asked_hypotheses, cut_to_layers, distance, save_draft, train_draft
+from zsd.compile.heldout import HeldOut, Rechecked, all_pairs
+from zsd.encoder_layers import layer_list
+from zsd.engines import load_engine
+from zsd.engines.base import Placement
+from zsd.engines.candidates import candidates
+from zsd.engines.draft import half_precision
+from zsd.engines.select import choose_engine, load_scorer
+from zsd.errors import EngineError, StoreError
+from zsd.labels import LabelSet
+from zsd.soft_labels.close import close_pairs
+from zsd.students import load_student
+from zsd.teachers.nli import NLITeacher, load_teacher
+from zsd.teachers.scoring import Scorer
+from zsd.teachers.weights import input_names, load_weights
+
+# Legend: N rows, H hypotheses, R rows of a batch, A hypotheses asked of each.
+
+LABELS = LabelSet(names=("world", "sports", "business"))
+WORDS = ("goal", "shares", "bank", "winner", "rate", "top", "time", "late")
+TEXTS = [f"A {one} and a {two}: {one}." for one in WORDS for two in WORDS]
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def teacher(teacher_of: Callable[..., str], shared_cache: Path) -> NLITeacher:
+    return load_teacher(teacher_of("bert"))
+
+
+@pytest.fixture
+def rows(teacher: NLITeacher) -> DraftRows:
+    scores = Scorer(teacher, load_engine("torch", teacher, Placement()), LABELS).score(TEXTS)
+    known = np.stack([scores.raw_entailment, scores.raw_contradiction], axis=-1)
+    return DraftRows(pairs=all_pairs(teacher, LABELS, TEXTS), logits=known, multi_label=False)
+
+
+@pytest.fixture
+def drafted(teacher: NLITeacher, tmp_path: Path) -> NLITeacher:
+    """The teacher with an untrained draft, which looks again within 0.5."""
+    directory = tmp_path / "drafted"
+    shutil.copytree(teacher.path, directory)
+    save_draft(cut_to_layers(teacher, 1), directory / "draft")
+    write_recheck(directory, RECHECK_DRAFT, 0.5)
+    return load_teacher(str(directory))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_draft_is_the_last_layers_of_the_teacher_and_all_around_them(
+    teacher_of: Callable[..., str], shared_cache: Path, tmp_path: Path, family: str
+) -> None:
+    teacher = load_teacher(teacher_of(family))
+    whole: Any = load_weights(teacher, dtype=torch.float32)
+    path, total = layer_list(whole)
+    kept = 0 if family == "modernbert" else total - 1
+    cut = cut_to_layers(teacher, 1)
+    expected = {
+        name.replace(f"{path}.{kept}.", f"{path}.0."): tensor
+        for name, tensor in whole.state_dict().items()
+        if not name.startswith(f"{path}.") or name.startswith(f"{path}.{kept}.")
+    }
+    assert cut.state_dict().keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in cut.state_dict().items())
+    directory = Path(shutil.copytree(teacher.path, tmp_path / "drafted"))
+    save_draft(cut, directory / "draft")
+    draft = draft_of(load_teacher(str(directory)))
+    assert draft is not None
+    inputs = all_pairs(teacher, LABELS, LINES).batch(np.arange(3), length=48)
+    names = input_names(cut, tuple(teacher.tokenizer.model_input_names))
+    with torch.inference_mode():
+        expected_BC = cut(**{name: torch.from_numpy(inputs[name]) for name in names}).logits.numpy()
+    for name in ("torch", "openvino"):
+        engine = load_engine(name, draft, Placement())
+        np.testing.assert_allclose(engine.logits(inputs), expected_BC, atol=1e-3 * float(np.ptp(expected_BC)))
+        engine.close()
+
+
+def test_a_draft_needs_fewer_layers_than_its_teacher(teacher: NLITeacher) -> None:
+    with pytest.raises(EngineError, match="has 2 layers: a draft needs fewer, so give --draft 1"):
+        cut_to_layers(teacher, 2)
+
+
+@given(rows=st.integers(1, 5), hypotheses=st.integers(1, 60), seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=100, deadline=None)
+def test_a_step_asks_the_likeliest_hypotheses_and_as_many_others(rows: int, hypotheses: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    entailment_RH = generator.normal(size=(rows, hypotheses)).astype(np.float32)
+    asked_RA = asked_hypotheses(entailment_RH, generator)
+    asked = draft_training.asked_of_a_row(hypotheses)
+    assert asked_RA.shape == (rows, min(hypotheses, draft_training.MOST_ASKED))
+    assert (np.diff(asked_RA, axis=1) > 0).all() and asked_RA.min() >= 0 and asked_RA.max() < hypotheses
+    if asked < hypotheses:
+        for r in range(rows):
+            assert set(np.argsort(-entailment_RH[r])[: asked // 2]) <= set(asked_RA[r])
+
+
+def test_every_other_hypothesis_is_asked_some_time() -> None:
+    entailment_RH = np.arange(60, dtype=np.float32)[None]
+    seen = {int(h) for step in range(100) for h in asked_hypotheses(entailment_RH, np.random.default_rng(step))[0]}
+    assert seen == set(range(60))
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_the_distance_is_none_to_itself_and_tells_which_errors_matter(multi_label: bool) -> None:
+    wanted = torch.randn(4, 5, 2, generator=torch.Generator().manual_seed(0))
+    assert distance(wanted, wanted, multi_label=multi_label) == pytest.approx(0.0, abs=1e-6)
+    shifted = wanted + 1.0  # no answer differs, only the scale of the logits
+    assert distance(shifted, wanted, multi_label=multi_label) == pytest.approx(1.0, abs=1e-5)
+    turned = wanted.clone()
+    turned[..., 0] = wanted[..., 0].flip(1)
+    assert distance(turned, wanted, multi_label=multi_label) > torch.nn.functional.mse_loss(turned, wanted)
+
+
+def test_a_trained_draft_is_closer_to_its_teacher(teacher: NLITeacher, rows: DraftRows, tmp_path: Path) -> None:
+    def error(model: Any) -> float:
+        inputs = rows.pairs.batch(np.arange(len(rows.pairs)), length=int(rows.pairs.lengths.max()))
+        with torch.inference_mode():
+            logits = model(**{name: torch.from_numpy(array) for name, array in inputs.items()}).logits
+        columns = [teacher.classes.entailment, teacher.classes.contradiction]
+        return float(np.square(logits[:, columns].numpy().reshape(rows.logits.shape) - rows.logits).mean())
+
+    draft = cut_to_layers(teacher, 1)
+    before, words = error(draft), draft.get_input_embeddings().weight.clone()  # type: ignore[operator]
+    train_draft(draft, teacher, rows, steps=150, state=tmp_path / "state")
+    assert error(draft) < 0.5 * before
+    assert torch.equal(draft.get_input_embeddings().weight, words)  # type: ignore[operator]
+
+
+def test_a_training_that_was_killed_goes_on_to_the_same_weights(
+    teacher: NLITeacher, rows: DraftRows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(draft_training, "SAVE_EVERY", 4)
+    whole = cut_to_layers(teacher, 1)
+    loss = train_draft(whole, teacher, rows, steps=10, state=tmp_path / "whole")
+    killed = cut_to_layers(teacher, 1)
+    asked = 0
+
+    def dies(*arguments: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked == 7:
+            raise KeyboardInterrupt
+        return asked_hypotheses(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(draft_training, "asked_hypotheses", dies)
+        with pytest.raises(KeyboardInterrupt):
+            train_draft(killed, teacher, rows, steps=10, state=tmp_path / "killed")
+    resumed = cut_to_layers(teacher, 1)
+    assert train_draft(resumed, teacher, rows, steps=10, state=tmp_path / "killed") == loss
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+    (tmp_path / "killed").write_bytes(b"half")
+    with pytest.raises(StoreError, match="delete it to start the training over"):
+        train_draft(cut_to_layers(teacher, 1), teacher, rows, steps=10, state=tmp_path / "killed")
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_the_teacher_decides_where_its_draft_is_in_doubt_and_nowhere_else(drafted: NLITeacher, engine: str) -> None:
+    lengths = LengthSample.of(all_pairs(drafted, LABELS, TEXTS).lengths, max_length=drafted.max_length)
+
+    def scores(precision: str, teacher: NLITeacher = drafted) -> Any:
+        scorer = load_scorer(engine, precision, teacher, LABELS, Placement(), lengths=lengths, long_text="truncate")
+        found = scorer.score(TEXTS)
+        scorer.close()
+        return found
+
+    half = half_precision(engine, Placement())
+    draft = draft_of(drafted)
+    assert draft is not None
+    exact, alone = scores(half), scores(half, draft)
+    first_N, second_N = -np.sort(-alone.raw_entailment, axis=1)[:, :2].T
+    within = float(np.median(first_N - second_N))  # half of the rows are close
+    write_recheck(Path(drafted.path), RECHECK_DRAFT, within)
+    both = scores("draft")
+    again_NH = close_pairs(alone.raw_entailment, alone.raw_contradiction, templates=1, multi_label=False, within=within)
+    assert 0 < again_NH.sum() < again_NH.size and both.rechecked == again_NH.sum()
+    expected_NH = np.where(again_NH, exact.raw_entailment, alone.raw_entailment)
+    off = 0.02 * float(np.ptp(exact.raw_entailment))  # of bf16, whose rounding depends on the shape
+    np.testing.assert_allclose(both.raw_entailment, expected_NH, atol=off)
+    assert np.abs(exact.raw_entailment - alone.raw_entailment).max() > 3 * off
+
+
+def test_an_engine_with_a_draft_is_told_from_the_teacher_on_it(teacher: NLITeacher, drafted: NLITeacher) -> None:
+    assert drafted.fingerprint != teacher.fingerprint
+    engine = load_engine("openvino", drafted, Placement(), "draft")
+    assert (engine.name, engine.precision) == ("openvino", "draft")
+    assert drafted.fingerprint in engine.fingerprint
+    engine.close()
+    before = drafted.fingerprint
+    write_recheck(Path(drafted.path), RECHECK_DRAFT, 0.6)
+    assert load_teacher(drafted.path).fingerprint != before
+    assert [one for one in candidates(drafted, Placement()) if one[1] == "draft"] == [
+        ("openvino", "draft"),
+        ("torch", "draft"),
+    ]
+    assert not [one for one in candidates(teacher, Placement()) if one[1] == "draft"]
+    assert {precision for _, precision in candidates(drafted, Placement(device="cuda"))} == {"draft", "bf16", "fp16"}
+
+
+def test_what_is_wrong_with_a_draft_is_said(teacher: NLITeacher, drafted: NLITeacher, tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=r"has no draft: make one with zsd compile --teacher .* --draft 1"):
+        load_engine("torch", teacher, Placement(), "draft")
+    with pytest.raises(EngineError, match="the onnxruntime engine has no precision 'draft'"):
+        load_engine("onnxruntime", drafted, Placement(), "draft")
+    lengths = LengthSample.of(np.array([20]), max_length=drafted.max_length)
+
+    def load() -> Scorer:
+        return load_scorer("torch", "draft", drafted, LABELS, Placement(), lengths=lengths, long_text="truncate")
+
+    recheck = Path(drafted.path) / RECHECK_DRAFT
+    recheck.write_text("{}")
+    with pytest.raises(EngineError, match=r"recheck.json is damaged: make the form again"):
+        load()
+    recheck.unlink()
+    with pytest.raises(EngineError, match=r"has a draft without draft/recheck.json: make it again"):
+        load()
+    (Path(drafted.path) / "draft" / "config.json").write_text("{")
+    with pytest.raises(EngineError, match=r"draft is damaged \(.*\): make it again with zsd compile"):
+        load()
+
+
+def test_a_student_has_no_draft(teacher_of: Callable[..., str], shared_cache: Path) -> None:
+    with pytest.raises(EngineError, match="has no draft: a draft is made of a teacher only"):
+        load_student(teacher_of("bert"), engine="torch", precision="draft", threads=1)
+
+
+def test_engine_auto_takes_a_draft_that_agrees_and_no_other(
+    teacher: NLITeacher, drafted: NLITeacher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("zsd.engines.draft", "zsd.teachers.recheck"):  # bf16 may be too coarse for a random teacher
+        monkeypatch.setattr(f"{module}.half_precision", lambda *_: "fp32")
+    inverted: Any = cut_to_layers(teacher, 1)
+    with torch.no_grad():
+        for parameter in inverted.classifier.parameters():
+            parameter.neg_()
+    save_draft(inverted, Path(drafted.path) / "draft")
+    pairs = all_pairs(drafted, LABELS, TEXTS)
+    lengths = LengthSample.of(pairs.lengths, max_length=drafted.max_length)
+
+    def chosen(within: float) -> tuple[str, dict[str, str]]:
+        write_recheck(Path(drafted.path), RECHECK_DRAFT, within)
+        teacher = load_teacher(drafted.path)
+        scorer, trials = choose_engine(
+            teacher, LABELS, Placement(), TEXTS * 4, pairs=10**9, precision="draft", lengths=lengths
+        )
+        scorer.close()
+        return scorer.engine.precision, {one.engine: one.verdict for one in trials if one.precision == "draft"}
+
+    precision, verdicts = chosen(1000.0)
+    assert precision == "draft" and "chosen" in verdicts.values()
+    with pytest.raises(EngineError, match="no engine of precision draft reaches --min-agreement"):
+        chosen(0.0)
+
+
+def test_a_teacher_is_compiled_with_a_draft_and_used(
+    teacher_of: Callable[..., str], shared_cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, output = tmp_path / "rows.txt", tmp_path / "out"
+    data.write_text("\n".join(TEXTS), encoding="utf-8")
+    told = ["--data", str(data), "--label", "sports", "--label", "business", "--calibration-rows", "32"]
+    argv = ["compile", "--teacher", teacher_of("bert"), "--output", str(output), *told, "--engine", "openvino"]
+    argv += ["--no-int8", "--draft", "1", "--draft-steps", "20", "--min-agreement", "0.3"]
+    assert main([*argv, "--json", str(tmp_path / "figures.json")]) == 0
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    draft = figures["draft"]
+    assert (draft["layers"], draft["steps"], draft["rows"]) == (1, 9, 36)
+    assert 0 <= draft["agreement_alone"] <= draft["agreement"] <= 1 and 0 <= draft["rechecked"] <= 0.5
+    assert [(form["engine"], form["precision"]) for form in figures["forms"]] == [
+        ("torch", "fp32"),
+        ("openvino", "fp32"),
+        *([("openvino", "bf16")] if half_precision("openvino", Placement()) == "bf16" else []),
+        ("openvino", "draft"),
+    ]
+    assert all("error" not in form for form in figures["forms"])
+    card = (output / "README.md").read_text()
+    assert "1 of the teacher's layers, trained for 9 steps on 36 rows" in card
+    assert "asking the teacher" in capsys.readouterr().err
+    assert main(argv) == 0
+    assert "is done already" in capsys.readouterr().err
+
+
+def test_a_draft_that_does_not_agree_is_one_line_and_leaves_nothing(
+    teacher_of: Callable[..., str],
+    shared_cache: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    half = Rechecked(agreement=0.9, expected=0.5, within=0.3, share=0.42)
+    monkeypatch.setattr(HeldOut, "with_recheck", lambda *_, **__: half)
+    data, output = tmp_path / "rows.txt", tmp_path / "out"
+    data.write_text("\n".join(TEXTS), encoding="utf-8")
+    told = ["--data", str(data), "--label", "sports", "--label", "business", "--calibration-rows", "48"]
+    argv = ["compile", "--teacher", teacher_of("bert"), "--output", str(output), *told, "--engine", "openvino"]
+    assert main([*argv, "--no-int8", "--draft", "1", "--draft-steps", "1"]) in (1, 2)
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("zsd: error:")]
+    assert len(errors) == 1 and "in 50.0% of the held-out rows with 42% of the pairs run again: give more" in errors[0]
+    assert not output.exists()
+
+
+def test_a_benchmark_shows_a_teacher_with_its_draft(drafted: NLITeacher) -> None:
+    line = line_up(
+        teacher=drafted.path,
+        compiled=[drafted.path],
+        students=[],
+        labels=LABELS,
+        nli_classes=None,
+        engines=(),
+        threads=1,
+        recipe=False,
+    )
+    found = [one for one in line if one.precision == "draft"]
+    assert {(one.kind, one.engine) for one in found} == {
+        (kind, engine) for kind in ("teacher", "compiled") for engine in ("torch", "openvino")
+    }
+    sizes = [(Path(drafted.path) / name).stat().st_size for name in ("model.safetensors", "draft/model.safetensors")]
+    assert weights_mb(found[0]) == pytest.approx(sum(sizes) / 2**20)

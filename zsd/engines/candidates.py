@@ -1,0 +1,41 @@
+"""Which engines and precisions may run a teacher here, by what `zsd compile` made of it and what the device has."""
+
+from __future__ import annotations
+
+from zsd.compile.compiled import INT8_ONNX, INT8_OPENVINO, compiled_file, draft_of
+from zsd.engines.base import Placement
+from zsd.engines.registry import DRAFT, combinations
+from zsd.teachers.nli import NLITeacher
+
+LIKELY = (
+    ("openvino", DRAFT),
+    ("deepsparse", "int8"),
+    ("openvino", "int8"),
+    ("openvino", "bf16"),
+    ("onnxruntime", "int8"),
+    ("torch", DRAFT),
+    ("torch", "bf16"),
+    ("torch", "fp16"),
+    ("openvino", "fp32"),
+    ("onnxruntime", "fp32"),
+    ("deepsparse", "fp32"),
+)
+"""Every engine and precision but the reference, the likely fastest first."""
+
+INT8_FORMS = {"deepsparse": INT8_ONNX, "onnxruntime": INT8_ONNX, "openvino": INT8_OPENVINO}
+"""The file of a compiled teacher that an engine runs in int8."""
+
+
+def candidates(teacher: NLITeacher, placement: Placement) -> list[tuple[str, str]]:
+    """(engine, precision) that may run this teacher here, but for the reference; the likely fastest first."""
+    here = combinations(placement.device)
+    return [
+        (name, precision) for name, precision in LIKELY if (name, precision) in here and _made(teacher, name, precision)
+    ]
+
+
+def _made(teacher: NLITeacher, engine: str, precision: str) -> bool:
+    """Whether `zsd compile` made what the precision needs, if it needs anything."""
+    if precision == DRAFT:
+        return draft_of(teacher) is not None
+    return precision != "int8" or compiled_file(teacher, INT8_FORMS[engine]) is not None
