@@ -18,7 +18,7 @@ from tests.together import wait_for_all
 from zsd import teacher_plan
 from zsd.assets import sample_path
 from zsd.buckets import LengthSample
-from zsd.compile.compiled import RECHECK_DRAFT, write_recheck
+from zsd.compile.compiled import RECHECK_DRAFT, Widths, write_recheck
 from zsd.compile.draft_training import cut_to_layers, save_draft
 from zsd.distributed.cluster import run_tasks
 from zsd.distributed.label import label
@@ -114,7 +114,7 @@ def test_a_teacher_with_a_draft_labels_on_ray_as_it_does_alone(
     teacher = tmp_path / "drafted"
     shutil.copytree(load_teacher("bundled").path, teacher)
     save_draft(cut_to_layers(load_teacher("bundled"), 1), teacher / "draft")
-    write_recheck(teacher, RECHECK_DRAFT, 0.0)
+    write_recheck(teacher, RECHECK_DRAFT, Widths(within=0.0))
 
     def alone() -> Scorer:
         return load_scorer(
@@ -128,7 +128,7 @@ def test_a_teacher_with_a_draft_labels_on_ray_as_it_does_alone(
         )
 
     first_N, second_N = -np.sort(-alone().score(sample_texts[:40]).entailment, axis=1)[:, :2].T
-    write_recheck(teacher, RECHECK_DRAFT, float(np.median(first_N - second_N)))
+    write_recheck(teacher, RECHECK_DRAFT, Widths(within=float(np.median(first_N - second_N))))
     corpus = tmp_path / "some.txt"
     corpus.write_text("\n".join(sample_texts[:40]), encoding="utf-8")
     manifest = label(label_config(corpus, tmp_path / "out", teacher=str(teacher), precision="draft"))

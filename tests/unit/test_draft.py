@@ -18,7 +18,7 @@ from zsd.benchmark.rows import weights_mb
 from zsd.buckets import LengthSample
 from zsd.cli import main
 from zsd.compile import draft_training
-from zsd.compile.compiled import RECHECK_DRAFT, draft_of, write_recheck
+from zsd.compile.compiled import RECHECK_DRAFT, Widths, draft_of, write_recheck
 from zsd.compile.draft_training import DraftRows, asked_hypotheses, cut_to_layers, distance, save_draft, train_draft
 from zsd.compile.heldout import HeldOut, Rechecked, all_pairs
 from zsd.encoder_layers import layer_list
@@ -61,7 +61,7 @@ def drafted(teacher: NLITeacher, tmp_path: Path) -> NLITeacher:
     directory = tmp_path / "drafted"
     shutil.copytree(teacher.path, directory)
     save_draft(cut_to_layers(teacher, 1), directory / "draft")
-    write_recheck(directory, RECHECK_DRAFT, 0.5)
+    write_recheck(directory, RECHECK_DRAFT, Widths(within=0.5))
     return load_teacher(str(directory))
 
 
@@ -191,7 +191,7 @@ def test_the_teacher_decides_where_its_draft_is_in_doubt_and_nowhere_else(drafte
     exact, alone = scores(half), scores(half, draft)
     first_N, second_N = -np.sort(-alone.raw_entailment, axis=1)[:, :2].T
     within = float(np.median(first_N - second_N))  # half of the rows are close
-    write_recheck(Path(drafted.path), RECHECK_DRAFT, within)
+    write_recheck(Path(drafted.path), RECHECK_DRAFT, Widths(within=within))
     both = scores("draft")
     again_NH = close_pairs(alone.raw_entailment, alone.raw_contradiction, templates=1, multi_label=False, within=within)
     assert 0 < again_NH.sum() < again_NH.size and both.rechecked == again_NH.sum()
@@ -208,7 +208,7 @@ def test_an_engine_with_a_draft_is_told_from_the_teacher_on_it(teacher: NLITeach
     assert drafted.fingerprint in engine.fingerprint
     engine.close()
     before = drafted.fingerprint
-    write_recheck(Path(drafted.path), RECHECK_DRAFT, 0.6)
+    write_recheck(Path(drafted.path), RECHECK_DRAFT, Widths(within=0.6))
     assert load_teacher(drafted.path).fingerprint != before
     assert [one for one in candidates(drafted, Placement()) if one[1] == "draft"] == [
         ("openvino", "draft"),
@@ -259,7 +259,7 @@ def test_engine_auto_takes_a_draft_that_agrees_and_no_other(
     lengths = LengthSample.of(pairs.lengths, max_length=drafted.max_length)
 
     def chosen(within: float) -> tuple[str, dict[str, str]]:
-        write_recheck(Path(drafted.path), RECHECK_DRAFT, within)
+        write_recheck(Path(drafted.path), RECHECK_DRAFT, Widths(within=within))
         teacher = load_teacher(drafted.path)
         scorer, trials = choose_engine(
             teacher, LABELS, Placement(), TEXTS * 4, pairs=10**9, precision="draft", lengths=lengths

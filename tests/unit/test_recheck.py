@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.families import LINES
 from zsd.buckets import LengthSample
-from zsd.compile.compiled import INT8_OPENVINO, RECHECK_OPENVINO, write_recheck
+from zsd.compile.compiled import INT8_OPENVINO, RECHECK_OPENVINO, Widths, write_recheck
 from zsd.compile.export import exported_onnx
 from zsd.compile.heldout import WITHIN, HeldOut
 from zsd.compile.probes import TOLERANCE
@@ -29,7 +29,7 @@ from zsd.labels import LabelSet
 from zsd.soft_labels.close import close_pairs
 from zsd.soft_labels.ensemble import mean_over_templates
 from zsd.teachers.nli import NLITeacher, load_teacher
-from zsd.teachers.recheck import Recheck, load_recheck
+from zsd.teachers.recheck import Recheck, load_rechecks
 from zsd.teachers.scoring import Scorer
 
 # Legend: N rows, K labels, T templates, H = T * K hypotheses, B pairs in a batch, C NLI classes.
@@ -101,8 +101,8 @@ def looked(teacher: NLITeacher) -> Callable[..., Scorer]:
 
     def make(within: float | None, long_text: str = "truncate") -> Scorer:
         exact = load_engine("torch", teacher, Placement())
-        again = None if within is None else Recheck(engine=exact, buckets=None, token_budget=256, within=within)
-        return Scorer(teacher, Noisy(teacher, Placement(), "fp32"), LABELS, long_text=long_text, recheck=again)
+        again = () if within is None else (Recheck(engine=exact, buckets=None, token_budget=256, within=within),)
+        return Scorer(teacher, Noisy(teacher, Placement(), "fp32"), LABELS, long_text=long_text, rechecks=again)
 
     return make
 
@@ -125,6 +125,22 @@ def test_a_teacher_looks_again_at_close_pairs_and_at_no_others(
     assert 0 < again_NH.sum() <= some.rechecked < some.pairs
     expected_NH = np.where(again_NH, exact.raw_entailment, noisy.raw_entailment)
     np.testing.assert_allclose(some.raw_entailment, expected_NH, atol=1e-5)
+
+
+def test_what_the_second_look_leaves_close_gets_a_third(teacher: NLITeacher) -> None:
+    exact, noisy = load_engine("torch", teacher, Placement()), Noisy(teacher, Placement(), "fp32")
+    alone, expected = (Scorer(teacher, engine, LABELS).score(LINES) for engine in (noisy, exact))
+    first_N, second_N = -np.sort(-alone.entailment, axis=1)[:, :2].T
+    within = float(np.median(first_N - second_N))
+    looks = [
+        Recheck(engine=engine, buckets=None, token_budget=256, within=width)
+        for engine, width in ((noisy, 100.0), (exact, within))
+    ]
+    found = Scorer(teacher, noisy, LABELS, rechecks=looks).score(LINES)
+    again_NH = close_pairs(alone.raw_entailment, alone.raw_contradiction, templates=2, multi_label=False, within=within)
+    assert 0 < again_NH.sum() < again_NH.size and found.rechecked == found.pairs + again_NH.sum()
+    expected_NH = np.where(again_NH, expected.raw_entailment, alone.raw_entailment)
+    np.testing.assert_allclose(found.raw_entailment, expected_NH, atol=1e-5)
 
 
 def test_what_is_known_of_a_row_decides_which_of_its_new_pairs_are_close(looked: Callable[..., Scorer]) -> None:
@@ -151,17 +167,17 @@ def test_an_openvino_int8_form_brings_its_second_look(
     heldout = HeldOut.of_teacher(teacher, labels, LINES, exact.logits)
     inputs = [heldout.sequences.batch(np.arange(2), length=64)]
     quantize_openvino(exported_onnx(teacher), inputs, heldout, compiled / INT8_OPENVINO, min_agreement=0.0, threads=1)
-    assert load_recheck("openvino", "int8", load_teacher(str(compiled)), Placement()) is None
+    assert load_rechecks("openvino", "int8", load_teacher(str(compiled)), Placement()) == ()
     plain = load_teacher(str(compiled)).fingerprint
-    write_recheck(compiled, RECHECK_OPENVINO, 0.5)
+    write_recheck(compiled, RECHECK_OPENVINO, Widths(within=0.5))
     form = load_teacher(str(compiled))
     assert form.fingerprint != plain
-    again = load_recheck("openvino", "int8", form, Placement())
-    assert again is not None and (again.within, again.engine.name) == (0.5, "openvino")
+    (again,) = load_rechecks("openvino", "int8", form, Placement())
+    assert (again.within, again.engine.name) == (0.5, "openvino")
     assert again.engine.precision in ("bf16", "fp32")
-    assert load_recheck("openvino", "fp32", form, Placement()) is None
+    assert load_rechecks("openvino", "fp32", form, Placement()) == ()
 
-    write_recheck(compiled, RECHECK_OPENVINO, 100.0)
+    write_recheck(compiled, RECHECK_OPENVINO, Widths(within=100.0))
     lengths = LengthSample.of(heldout.sequences.lengths, max_length=form.max_length)
     form = load_teacher(str(compiled))
     scorer = load_scorer("openvino", "int8", form, labels, Placement(), lengths=lengths, long_text="truncate")
@@ -170,14 +186,13 @@ def test_an_openvino_int8_form_brings_its_second_look(
     with monkeypatch.context() as patch:
         patch.setattr(OpenVINOEngine, "_compile", lambda *_: pytest.fail("a shape was compiled after the warm-up"))
         assert scorer.run(prepared).rechecked == 2 * len(LINES)
-    assert scorer.recheck is not None
-    models = (scorer.engine, scorer.recheck.engine)
+    models = (scorer.engine, scorer.rechecks[0].engine)
     scorer.close()
     assert not any(hasattr(model, "_source") for model in models)
 
     (compiled / RECHECK_OPENVINO).write_text("{}")
     with pytest.raises(EngineError, match=r"recheck.json is damaged: make the form again"):
-        load_recheck("openvino", "int8", load_teacher(str(compiled)), Placement())
+        load_rechecks("openvino", "int8", load_teacher(str(compiled)), Placement())
 
 
 def test_as_close_as_it_takes_for_a_third_of_the_disagreement_that_is_allowed(teacher: NLITeacher) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from transformers import AutoConfig
@@ -63,19 +63,27 @@ def draft_of(checkpoint: Checkpoint) -> NLITeacher | None:
     )
 
 
-def write_recheck(directory: Path, form: str, within: float) -> None:
-    """Say how close pairs of a form must be to be run again: see `zsd.teachers.recheck`.
+@dataclass(frozen=True, kw_only=True)
+class Widths:
+    """How close pairs of a form must be to be run again, as differences of raw logits: see `zsd.teachers.recheck`.
 
-    Args:
-        directory: of the compiled teacher.
-        form: `RECHECK_OPENVINO` or `RECHECK_DRAFT`.
-        within: as a difference of raw logits.
+    Attributes:
+        within: by the teacher itself in the fastest floating point; 0: none.
+        exactly_within: of these, by the teacher in fp32; 0: none.
     """
-    content = {"within": within, "what": "pairs whose raw logits are this close are run again by the teacher itself"}
+
+    within: float
+    exactly_within: float = 0.0
+
+
+def write_recheck(directory: Path, form: str, widths: Widths) -> None:
+    """Write them beside a form of a compiled teacher, `RECHECK_OPENVINO` or `RECHECK_DRAFT`."""
+    what = "pairs whose raw logits are so close are run again by the teacher itself, the closest in fp32"
+    content = asdict(widths) | {"what": what}
     (directory / form).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def recheck_within(checkpoint: Checkpoint, form: str) -> float | None:
+def read_recheck(checkpoint: Checkpoint, form: str) -> Widths | None:
     """What `write_recheck` wrote of a form; None where it decides alone.
 
     Raises:
@@ -85,7 +93,7 @@ def recheck_within(checkpoint: Checkpoint, form: str) -> float | None:
     if file is None:
         return None
     try:
-        within = float(json.loads(file.read_text(encoding="utf-8"))["within"])
-    except (ValueError, KeyError, TypeError):
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return Widths(within=float(content["within"]), exactly_within=float(content.get("exactly_within", 0.0)))
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise EngineError(f"{file} is damaged: make the form again with zsd compile") from None
-    return within

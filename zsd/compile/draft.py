@@ -23,7 +23,7 @@ import torch
 
 from zsd.buckets import LengthSample
 from zsd.cache import cache_directory
-from zsd.compile.compiled import DRAFT, FP32_ONNX, RECHECK_DRAFT, write_recheck
+from zsd.compile.compiled import DRAFT, FP32_ONNX, RECHECK_DRAFT, Widths, write_recheck
 from zsd.compile.draft_training import BATCH, DraftRows, asked_of_a_row, cut_to_layers, save_draft, train_draft
 from zsd.compile.export import read_onnx
 from zsd.compile.heldout import HeldOut, all_pairs
@@ -33,7 +33,7 @@ from zsd.compile_config import CompileConfig
 from zsd.console import Progress, say
 from zsd.engines import load_engine
 from zsd.engines.base import FloatArray, Placement
-from zsd.engines.draft import drafted
+from zsd.engines.draft import drafted, half_precision
 from zsd.engines.select import choose_engine
 from zsd.errors import EngineError
 from zsd.labels import LabelSet
@@ -53,6 +53,12 @@ PART_ROWS = 256
 
 WIDTHS = tuple(round(0.1 * step, 1) for step in range(1, 41))
 """How close is close, as differences of raw logits: what is tried."""
+
+EXACT_WIDTHS = tuple(round(0.01 * step, 2) for step in range(1, 21))
+"""The same of what bf16 leaves to fp32."""
+
+MOST_EXACT = 0.05
+"""Share of the pairs that fp32 may be asked, which is several times as slow."""
 
 MOST_RECHECKED = 0.5
 """Share of the pairs that the teacher may be asked: beyond it a draft saves too little."""
@@ -159,11 +165,28 @@ def _measured(
             f"{found.share:.0%} of the pairs run again: give more rows or --draft-steps, --draft 2, or a lower "
             "--min-agreement"
         )
-    write_recheck(directory, RECHECK_DRAFT, found.within)
+    exact = _third_look(teacher, heldout, least, threads)
+    write_recheck(directory, RECHECK_DRAFT, Widths(within=found.within, exactly_within=exact))
     return {
         "agreement_alone": alone,
         "agreement": found.agreement,
         "expected": found.expected,
         "within": found.within,
+        "exactly_within": exact,
         "rechecked": found.share,
     }
+
+
+def _third_look(teacher: NLITeacher, heldout: HeldOut, least: float, threads: int) -> float:
+    """Within how much bf16 cannot decide, so that fp32 must; 0 where it can, and where the processor has none.
+
+    It may cost `SPARED` of the disagreement that is allowed, as what the draft leaves may.
+    """
+    placement = Placement(threads=threads)
+    half = half_precision("torch", placement)
+    if half == "fp32":
+        return 0.0
+    engine = load_engine("torch", teacher, placement, half)
+    found = heldout.with_recheck(engine.logits, least, MOST_EXACT, widths=EXACT_WIDTHS)
+    engine.close()
+    return found.within

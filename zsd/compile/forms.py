@@ -21,7 +21,7 @@ from zsd.errors import EngineError
 from zsd.labels import LabelSet
 from zsd.soft_labels import soft_labels
 from zsd.teachers.nli import NLITeacher
-from zsd.teachers.recheck import load_recheck
+from zsd.teachers.recheck import load_rechecks
 from zsd.teachers.scoring import Scorer
 
 REFERENCE = ("torch", "fp32")
@@ -88,8 +88,8 @@ def teacher_pass(teacher: NLITeacher, labels: LabelSet, texts: Sequence[str], *,
 
     def one_pass(name: str, precision: str) -> tuple[FloatArray, float]:
         placement = Placement(device="cpu", threads=threads)
-        recheck = load_recheck(name, precision, teacher, placement)
-        scorer = Scorer(teacher, load_engine(name, teacher, placement, precision), labels, recheck=recheck)
+        rechecks = load_rechecks(name, precision, teacher, placement)
+        scorer = Scorer(teacher, load_engine(name, teacher, placement, precision), labels, rechecks=rechecks)
         try:
             prepared = scorer.prepare(texts)
             scores, seconds = second_run(lambda: scorer.run(prepared))

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 
 from zsd.checkpoint import Sequences
-from zsd.compile.compiled import FP32_ONNX, INT8_ONNX, INT8_OPENVINO, RECHECK_OPENVINO, write_recheck
+from zsd.compile.compiled import FP32_ONNX, INT8_ONNX, INT8_OPENVINO, RECHECK_OPENVINO, Widths, write_recheck
 from zsd.compile.heldout import HeldOut, batches
 from zsd.compile.integer import quantize_onnx
 from zsd.compile.onnx_session import OnnxSession
@@ -69,7 +69,7 @@ def write_int8(
             form = quantize_openvino(source, together, heldout, file, **common)
             made[INT8_OPENVINO] = asdict(form)
             if form.within:
-                write_recheck(directory, RECHECK_OPENVINO, form.within)
+                write_recheck(directory, RECHECK_OPENVINO, Widths(within=form.within))
     except (EngineError, RuntimeError, ValueError) as error:  # the last two: of nncf and OpenVINO themselves
         not_made[INT8_OPENVINO] = first_line(error)
     for name, why in not_made.items():

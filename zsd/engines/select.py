@@ -28,7 +28,7 @@ from zsd.errors import EngineError, ZsdError
 from zsd.labels import LabelSet
 from zsd.storage import first_line
 from zsd.teachers.nli import NLITeacher
-from zsd.teachers.recheck import load_recheck
+from zsd.teachers.recheck import load_rechecks
 from zsd.teachers.scoring import Prepared, Scorer, Scores
 
 REFERENCE = ("torch", "fp32")
@@ -80,8 +80,8 @@ def load_scorer(
     loaded = load_engine(engine, teacher, placement, precision)
     buckets = None if loaded.buckets is None else lengths.buckets(loaded.most_buckets)
     try:
-        recheck = load_recheck(engine, precision, teacher, placement, lengths)
-        return Scorer(teacher, loaded, labels, buckets=buckets, long_text=long_text, recheck=recheck)
+        rechecks = load_rechecks(engine, precision, teacher, placement, lengths)
+        return Scorer(teacher, loaded, labels, buckets=buckets, long_text=long_text, rechecks=rechecks)
     except ZsdError:
         loaded.close()
         raise

@@ -65,8 +65,8 @@ def warm_up(scorer: Scorer, prepared: Prepared) -> None:
     first = prepared.batches[: WARM_BATCHES * scorer.engine.lanes.count]
     batches = first if scorer.buckets is None else [*shapes.values()]
     looks = [scorer.batches(replace(prepared, batches=batches))]
-    if scorer.recheck is not None:
-        looks.append(scorer.batches_again(scorer.recheck, prepared.pairs, prepared.asked, each_shape_once=True))
+    for recheck in scorer.rechecks:
+        looks.append(scorer.batches_again(recheck, prepared.pairs, prepared.asked, each_shape_once=True))
     for look in looks:
         with closing(look) as done:
             for _ in done:

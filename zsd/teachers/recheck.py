@@ -1,7 +1,8 @@
 """The second look of a teacher: pairs between which int8 or a draft cannot decide are run again by the teacher itself.
 
 Which those are says `zsd.soft_labels.close`. How close is close was measured when the form was made: see
-`zsd.compile.quantize_openvino` and `zsd.compile.draft`.
+`zsd.compile.quantize_openvino` and `zsd.compile.draft`. The teacher runs in bf16 where the processor has it, which
+cannot always tell the best of 150 classes either (CLINC150: not in 2 of 256 rows): those run once more in fp32.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from zsd.buckets import LengthSample
-from zsd.compile.compiled import RECHECK_DRAFT, RECHECK_OPENVINO, recheck_within
+from zsd.compile.compiled import RECHECK_DRAFT, RECHECK_OPENVINO, read_recheck
 from zsd.engines import load_engine
 from zsd.engines.base import Engine, Placement
 from zsd.engines.draft import half_precision
@@ -22,7 +23,7 @@ FEW_BUCKETS = 5
 
 FEW_TOKENS = 256
 """Tokens of a call there: of a thousand pairs some three to six are close (CLINC150, AG News), shared out among the
-lanes. Of a draft's a hundred and more are, which run as any others."""
+lanes. So few are left to fp32, too. Of a draft's a hundred and more are close, which run as any others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +43,10 @@ class Recheck:
     within: float
 
 
-def load_recheck(
+def load_rechecks(
     engine: str, precision: str, teacher: NLITeacher, placement: Placement, lengths: LengthSample | None = None
-) -> Recheck | None:
-    """What an engine's second look is to be; None where its form has none.
+) -> tuple[Recheck, ...]:
+    """The second look of an engine, and the third in fp32; none where its form decides alone.
 
     Args:
         engine: name of the one that looks first.
@@ -60,14 +61,23 @@ def load_recheck(
     """
     form = RECHECK_DRAFT if precision == DRAFT else RECHECK_OPENVINO
     looks = precision == DRAFT or (engine, precision) == ("openvino", "int8")
-    within = recheck_within(teacher, form) if looks else None
-    if within is None and precision == DRAFT:
+    widths = read_recheck(teacher, form) if looks else None
+    if widths is None and precision == DRAFT:
         raise EngineError(f"{teacher} has a draft without {RECHECK_DRAFT}: make it again with zsd compile")
-    if not within:
-        return None
-    loaded = load_engine(engine, teacher, placement, half_precision(engine, placement))
-    few = precision != DRAFT
-    most = max(1, min(FEW_BUCKETS, loaded.most_buckets // 2)) if few else loaded.most_buckets
-    buckets = loaded.buckets if lengths is None else lengths.buckets(most)
-    token_budget = FEW_TOKENS if few else loaded.token_budget
-    return Recheck(engine=loaded, buckets=buckets, token_budget=token_budget, within=within)
+    if widths is None:
+        return ()
+
+    def look(precision: str, within: float, *, few: bool) -> Recheck:
+        loaded = load_engine(engine, teacher, placement, precision)
+        most = max(1, min(FEW_BUCKETS, loaded.most_buckets // 2)) if few else loaded.most_buckets
+        buckets = loaded.buckets if lengths is None else lengths.buckets(most)
+        token_budget = FEW_TOKENS if few else loaded.token_budget
+        return Recheck(engine=loaded, buckets=buckets, token_budget=token_budget, within=within)
+
+    half = half_precision(engine, placement)
+    found = []
+    if widths.within:
+        found.append(look(half, widths.within, few=precision != DRAFT))
+    if widths.exactly_within and half != "fp32":
+        found.append(look("fp32", widths.exactly_within, few=True))
+    return tuple(found)

@@ -42,7 +42,7 @@ class Scores:
         windowed: rows of which the text was split into windows.
         windows: how many windows these have together.
         templates: how many hypotheses each class has.
-        rechecked: pairs of these that were run again, in more precision: see `zsd.teachers.recheck`.
+        rechecked: pairs of these that were run again, by a second look or a third: see `zsd.teachers.recheck`.
     """
 
     raw_entailment: FloatArray
@@ -90,7 +90,7 @@ class Scorer:
         labels: what is asked.
         buckets: lengths for an engine of fixed shapes, in place of its own; ignored by one that runs any length.
         long_text: ``truncate`` or ``window``: see `zsd.windows`.
-        recheck: runs pairs again that the engine cannot decide between.
+        rechecks: each runs pairs again that what ran before it cannot decide between.
 
     Raises:
         TeacherError: the tokenizer cannot be batched pairwise, or a hypothesis does not fit.
@@ -104,11 +104,11 @@ class Scorer:
         *,
         buckets: tuple[int, ...] | None = None,
         long_text: str = "truncate",
-        recheck: Recheck | None = None,
+        rechecks: Sequence[Recheck] = (),
     ) -> None:
         self.teacher = teacher
         self.engine = engine
-        self.recheck = recheck
+        self.rechecks = tuple(rechecks)
         self.labels = labels
         self.buckets = None if engine.buckets is None else buckets or engine.buckets
         self.windows = long_text == "window"
@@ -140,8 +140,8 @@ class Scorer:
     def close(self) -> None:
         """Free the models; the scorer cannot be used after it."""
         self.engine.close()
-        if self.recheck is not None:
-            self.recheck.engine.close()
+        for recheck in self.rechecks:
+            recheck.engine.close()
 
     def prepare(self, texts: Sequence[str], wanted_NH: npt.NDArray[np.bool_] | None = None) -> Prepared:
         """Tokenize N texts and plan the batches of what is wanted of them (None: of all pairs).
@@ -177,11 +177,12 @@ class Scorer:
         logits_PC = np.full((len(pairs), self.teacher.classes.count), -np.inf, dtype=np.float32)
         self._fill(logits_PC, self.batches(prepared), started, within)
         entailment_NH, contradiction_NH = self._of_rows(logits_PC, pairs)
-        again_P = np.empty(0, dtype=np.int64)
-        if self.recheck is not None:
-            again_P = self._close_pairs(self.recheck, pairs, (entailment_NH, contradiction_NH), known)
-            self._fill(logits_PC, self.batches_again(self.recheck, pairs, again_P), started, within)
+        rechecked = 0
+        for recheck in self.rechecks:
+            again_P = self._close_pairs(recheck, pairs, (entailment_NH, contradiction_NH), known)
+            self._fill(logits_PC, self.batches_again(recheck, pairs, again_P), started, within)
             entailment_NH, contradiction_NH = self._of_rows(logits_PC, pairs)
+            rechecked += len(again_P)
         lengths = pairs.lengths[prepared.asked]
         return Scores(
             raw_entailment=entailment_NH,
@@ -193,7 +194,7 @@ class Scorer:
             truncated=pairs.truncated,
             windowed=pairs.windowed,
             windows=len(pairs.rows) - (prepared.rows - pairs.windowed) if pairs.windowed else 0,
-            rechecked=len(again_P),
+            rechecked=rechecked,
         )
 
     def _fill(
