@@ -13,6 +13,7 @@ from transformers import AutoModel
 
 from zsd.cli import main
 from zsd.compile.compiled import compiled_file
+from zsd.compile.forms import say_too_low
 from zsd.compile.heldout import HeldOut
 from zsd.engines import load_engine
 from zsd.engines.base import Placement
@@ -143,6 +144,16 @@ def test_int8_that_cannot_agree_is_one_line_and_leaves_nothing(
         assert "int8 agrees with fp32 in at most 50.0% of the held-out rows" in refused(*argv)
     assert not output.exists()
     assert [path.name for path in tmp_path.iterdir()] == ["rows.txt"]
+
+
+def test_a_form_that_agrees_less_than_was_asked_for_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    forms = [{"engine": "openvino", "precision": one, "agreement": 0.985} for one in ("bf16", "int8", "draft")]
+    say_too_low([*forms, {"engine": "torch", "precision": "draft", "error": "no"}], 0.99, 200)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[2].split(" agrees")[0].strip() for line in lines] == ["openvino int8", "openvino draft"]
+    assert "agrees on 98.5% of 200 held-out rows, 99.0% was asked for" in lines[0]
+    say_too_low(forms, 0.98, 200)
+    assert not capsys.readouterr().err
 
 
 def test_what_is_wrong_is_said_in_one_line(

@@ -48,6 +48,9 @@ MOST_PASSES = 8
 MAX_LENGTH = 256
 """Tokens a pair is cut to in training: what is learned there holds for longer pairs too, and costs less."""
 
+TRIAL_ROWS = 100
+"""Rows on which engines are timed for that: as few as tell 99 % agreement (`zsd.engines.select.trial_rows`)."""
+
 PART_ROWS = 256
 """Rows that the teacher gets at a time."""
 
@@ -118,12 +121,13 @@ def _teacher_logits(
     """[N, H, 2] the teacher's entailment and contradiction logits, by the fastest engine; kept in a file."""
     if file.is_file():
         return np.asarray(np.load(file), dtype=np.float32)
-    pairs = all_pairs(teacher, labels, texts[:PART_ROWS])
-    lengths = LengthSample.of(pairs.lengths, max_length=teacher.max_length)
+    some = texts[:TRIAL_ROWS]
+    lengths = LengthSample.of(all_pairs(teacher, labels, some).lengths, max_length=teacher.max_length)
     placement = Placement(device="cpu", threads=threads)
     total = len(texts) * len(labels.hypotheses)
-    say(f"compile: the teacher's logits of {len(texts):,} rows, {total:,} pairs")
-    scorer, _ = choose_engine(teacher, labels, placement, texts[:PART_ROWS], pairs=total, lengths=lengths)
+    say(f"compile: the teacher's logits of {len(texts):,} rows, {total:,} pairs: timing engines on {len(some)} rows")
+    scorer, _ = choose_engine(teacher, labels, placement, some, pairs=total, lengths=lengths)
+    say(f"compile: asking the teacher by {scorer.engine.name} {scorer.engine.precision}")
     shown = Progress("compile: asking the teacher", total=len(texts))
     parts = []
     try:

@@ -16,7 +16,7 @@ from zsd.confidence import differs
 from zsd.console import say
 from zsd.engines import load_engine
 from zsd.engines.base import Placement
-from zsd.engines.registry import combinations
+from zsd.engines.registry import DRAFT, combinations
 from zsd.errors import EngineError
 from zsd.labels import LabelSet
 from zsd.soft_labels import soft_labels
@@ -67,6 +67,16 @@ def measure_forms(
         forms.append(form | compare(probs_NK, reference_NK, labels) | {"rows_per_second": round(speed, 2)})
     assert reference_NK is not None
     return forms, reference_NK
+
+
+def say_too_low(forms: Sequence[dict[str, Any]], least: float, rows: int) -> None:
+    """Say which made forms agree less on the held-out rows than was asked for, which others had decided."""
+    for form in forms:
+        if form["precision"] in ("int8", DRAFT) and form.get("agreement", 1.0) < least:
+            say(
+                f"compile: {form['engine']} {form['precision']} agrees on {form['agreement']:.1%} of {rows} held-out "
+                f"rows, {least:.1%} was asked for: give more --calibration-rows, or a higher --min-agreement"
+            )
 
 
 def compare(probs_NK: FloatArray, reference_NK: FloatArray, labels: LabelSet) -> dict[str, float]:

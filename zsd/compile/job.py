@@ -26,7 +26,7 @@ from zsd.compile.compiled import FP32_ONNX
 from zsd.compile.directory import CARD, compile_into
 from zsd.compile.draft import write_draft
 from zsd.compile.export import export_onnx
-from zsd.compile.forms import REFERENCE, compare, measure_forms, teacher_pass
+from zsd.compile.forms import REFERENCE, compare, measure_forms, say_too_low, teacher_pass
 from zsd.compile.heldout import HeldOut, all_pairs
 from zsd.compile.int8_forms import write_int8
 from zsd.compile.rows import Rows
@@ -101,6 +101,7 @@ def _fill(
         engines=config.engine,
         without=[name for name, made in (("int8", config.int8), (DRAFT, config.draft)) if not made],
     )
+    say_too_low(forms, config.min_agreement, len(rows.heldout))
     held: dict[str, Any] = {"rows": len(rows.heldout)}
     if config.sparsity:
         dense_NK, _ = teacher_pass(original, labels, rows.heldout, threads=threads)(*REFERENCE)
