@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from zsd.config import LabelConfig
 from zsd.distill_config import TrainingChoices
-from zsd.engines.registry import ENGINE_NAMES, PRECISIONS
+from zsd.engines.registry import ENGINE_NAMES, STUDENT_PRECISIONS
 from zsd.errors import ConfigError
 from zsd.options import option
 
@@ -28,7 +28,7 @@ class AnnotateConfig(LabelConfig, TrainingChoices):
     first_rows: int | None = option("rows that the first student is trained on (default: as many)", None)
     growth: float = option("how many times as many the next student is trained on, as long as that pays", 2.0)
     student_engine: str = option("what runs an encoder student", "torch", choices=ENGINE_NAMES)
-    student_precision: str = option("numbers it computes with", "fp32", choices=PRECISIONS)
+    student_precision: str = option("numbers it computes with", "fp32", choices=STUDENT_PRECISIONS)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from zsd.config import NLI_HELP
-from zsd.engines.registry import ENGINE_NAMES, PRECISIONS, precisions_of
+from zsd.engines.registry import ENGINE_NAMES, PRECISIONS, STUDENT_PRECISIONS, precisions_of
 from zsd.options import Options, option
 
 
@@ -63,13 +63,13 @@ class BenchmarkConfig(Options):
         self._at_least(1, "limit", "speed_rows", "rounds")
         self._check(self.round_seconds > 0, "round_seconds", f"{self.round_seconds}: it must be above 0")
         self._check(0 <= self.min_agreement <= 1, "min_agreement", f"{self.min_agreement}: it must be from 0 to 1")
-        for name in ("engines", "student_engines"):
-            self._check_engines(name)
+        self._check_engines("engines", PRECISIONS)
+        self._check_engines("student_engines", STUDENT_PRECISIONS)
 
-    def _check_engines(self, name: str) -> None:
+    def _check_engines(self, name: str, precisions: tuple[str, ...]) -> None:
         for one in getattr(self, name):
             engine, _, precision = one.partition(":")
-            told = f"{one!r}: write ENGINE:PRECISION, of {', '.join(ENGINE_NAMES)} and {', '.join(PRECISIONS)}"
-            self._check(engine in ENGINE_NAMES and precision in PRECISIONS, name, told)
+            told = f"{one!r}: write ENGINE:PRECISION, of {', '.join(ENGINE_NAMES)} and {', '.join(precisions)}"
+            self._check(engine in ENGINE_NAMES and precision in precisions, name, told)
             known = precisions_of(engine, "cpu")
             self._check(precision in known, name, f"{one!r}: on a CPU the {engine} engine has {', '.join(known)}")

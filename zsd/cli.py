@@ -53,7 +53,11 @@ COMMANDS: dict[str, tuple[type[Options], Command, str]] = {
         "the teacher's labels for a corpus, from a sample of its pairs",
     ),
     "benchmark": (BenchmarkConfig, do.benchmark_command, "what was gained: speed, quality, memory, as a report"),
-    "compile": (CompileConfig, do.compile_command, "a sparse or int8 form of an NLI teacher, with its card"),
+    "compile": (
+        CompileConfig,
+        do.compile_command,
+        "a sparse or int8 form of an NLI teacher, or one with a draft, with its card",
+    ),
     "nightly": (NightlyConfig, do.nightly_command, NIGHTLY_ABOUT),
     "rollback": (RollbackConfig, do.rollback_command, "an earlier student back into production"),
     "push": (PushConfig, do.push_command, "a student, with a model card, to the hub, a directory or a store"),

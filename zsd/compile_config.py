@@ -55,13 +55,16 @@ class CompileConfig(Options):
     )
     int8: bool = option("write int8 forms", True)
     draft: int | None = option(
-        "train a draft of so many layers (1 or 2) on the rows: it looks first, the teacher where it is in doubt", None
+        "train a draft of so many layers (one, or two) on the rows: it looks first, the teacher where it is in doubt",
+        None,
+        metavar="LAYERS",
     )
-    draft_steps: int = option("training steps of 64 pairs of the draft, at most", 1500)
+    draft_steps: int | None = option("training steps of some 64 pairs of the draft, at most (default: 1500)", None)
     min_agreement: float = option("int8 and the draft must have this top-1 agreement with fp32 on held-out rows", 0.99)
     limit: int | None = option("use only the first N rows", None)
     calibration_rows: int = option(
-        "rows to use: an eighth sets the ranges, three eighths decide what stays in fp32, half measures", 512
+        "rows to use: an eighth sets the ranges, three eighths decide what stays in fp32 or runs again, half measures",
+        512,
     )
     engine: tuple[str, ...] = option(
         "engines to write and measure forms for (default: all that run here)", (), metavar="ENGINE"
@@ -83,6 +86,13 @@ class CompileConfig(Options):
         if self.int8 and self.engine and not {"deepsparse", "onnxruntime", "openvino"} & set(self.engine):
             raise ConfigError("--engine torch has no int8 form: add --no-int8, or name another engine")
         self._at_least(1, "draft", "draft_steps")
+        self._check(
+            self.draft_steps is None or self.draft is not None, "draft_steps", "for a draft: give --draft 1 too"
+        )
+        if self.draft is not None and self.engine and not {"openvino", "torch"} & set(self.engine):
+            raise ConfigError(
+                f"--engine {' '.join(self.engine)} has no draft: leave --draft away, or add openvino or torch"
+            )
         if self.sparsity == 0 and not self.int8 and self.draft is None:
             raise ConfigError("nothing to compile: give --sparsity above 0, --int8 or --draft 1")
         named = self.labels is not None or bool(self.label)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 
 from zsd.assets import BUNDLED_TEACHER
 from zsd.distill_config import TrainingChoices
-from zsd.engines.registry import ENGINE_NAMES, PRECISIONS, precisions_of
+from zsd.engines.registry import ENGINE_NAMES, PRECISIONS, STUDENT_PRECISIONS, precisions_of
 from zsd.errors import ConfigError
 from zsd.labels import DEFAULT_TEMPLATE, LabelSet, read_label_file
 from zsd.options import Options, option
@@ -162,7 +162,7 @@ class StudentConfig(Options):
 
     model: str = option(MODEL_HELP, metavar="DIR")
     engine: str = option("what runs an encoder student", "torch", choices=ENGINE_NAMES)
-    precision: str = option("numbers it computes with", "fp32", choices=PRECISIONS)
+    precision: str = option("numbers it computes with", "fp32", choices=STUDENT_PRECISIONS)
 
     def __post_init__(self) -> None:
         super().__post_init__()

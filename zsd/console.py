@@ -36,8 +36,9 @@ class Progress:
 
     Args:
         verb: what is being done, the first word of the line.
-        total: rows of the whole job.
+        total: rows (or what `unit` says) of the whole job.
         done: rows that were done before this run.
+        unit: what is counted.
         every: seconds between lines (default: 5 on a terminal, 10 in a log).
         clock: seconds since the epoch.
 
@@ -51,10 +52,11 @@ class Progress:
         *,
         total: int,
         done: int = 0,
+        unit: str = "rows",
         every: float | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.verb, self.total, self.done, self.clock = verb, total, done, clock
+        self.verb, self.total, self.done, self.unit, self.clock = verb, total, done, unit, clock
         self.every = every if every is not None else 5.0 if sys.stderr.isatty() else 10.0
         self.before = done
         self.detail = ""
@@ -76,7 +78,8 @@ class Progress:
         left = f", {duration((self.total - self.done) / speed)} left" if speed and self.done < self.total else ""
         share = 100 * self.done / max(1, self.total)
         return (
-            f"{self.verb}: {self.done:,} of {self.total:,} rows ({share:.0f}%), {speed:,.1f} rows/s{self.detail}{left}"
+            f"{self.verb}: {self.done:,} of {self.total:,} {self.unit} ({share:.0f}%), {speed:,.1f} {self.unit}/s"
+            f"{self.detail}{left}"
         )
 
     def rows_per_second(self) -> float:

@@ -177,7 +177,7 @@ class LabelWorker:
 
     def _score_content_free(self) -> None:
         texts = content_free_texts(sample_texts(self.corpus, self.task.sample, SAMPLE_ROWS))
-        scores, _ = self._score(self.scorer, texts)
+        scores, _ = self._score(self.scorer.by_teacher(), texts)
         content = ContentFree(texts=tuple(texts), entailment=scores.entailment, contradiction=scores.contradiction)
         write_content_free(self.task.output, content)
 

@@ -51,7 +51,7 @@ class Refereed:
         asked: rows that the teacher was asked about now.
         pairs: premise/hypothesis pairs of these.
         tokens: real tokens of these.
-        rechecked: pairs of these that were run again in more precision.
+        rechecked: how often one of these was run again, by a second look or a third.
     """
 
     probs: FloatArray

@@ -53,7 +53,7 @@ class UnitRecord:
         windowed: rows of which the text was split into windows.
         windows: how many windows these have together.
         choice: file below ``engines/`` that says why this engine, where there is one.
-        rechecked: pairs that were run again in more precision.
+        rechecked: how often a pair was run again, by a second look or a third.
         rejected: rows of the unit that the model failed on; they are not in the file.
         by_teacher: rows of a student's predictions that its teacher answered, from a store or anew.
         teacher_rows: rows that the teacher was asked about anew.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from tests.families import LINES
@@ -15,7 +16,6 @@ from zsd.compile.compiled import INT8_OPENVINO
 from zsd.compile.export import exported_onnx
 from zsd.compile.heldout import HeldOut, Rechecked
 from zsd.compile.openvino_core import openvino_core
-from zsd.compile.probes import Run
 from zsd.compile.quantize_openvino import Product, attempts, find_products, quantize_openvino
 from zsd.engines import load_engine
 from zsd.engines.base import Placement
@@ -24,9 +24,9 @@ from zsd.labels import LabelSet
 from zsd.teachers.nli import NLITeacher, load_teacher
 
 ENOUGH = (
-    Rechecked(agreement=0.5, expected=1.0, within=1.0, share=0.01),
-    Rechecked(agreement=1.0, expected=0.98, within=0.1, share=0.03),
-    Rechecked(agreement=1.0, expected=0.99, within=0.2, share=0.01),
+    Rechecked(alone=0.5, agreement=0.5, expected=1.0, within=1.0, share=0.01),
+    Rechecked(alone=0.5, agreement=1.0, expected=0.98, within=0.1, share=0.03),
+    Rechecked(alone=0.5, agreement=1.0, expected=0.99, within=0.2, share=0.01),
 )
 
 
@@ -73,8 +73,8 @@ def test_int8_with_the_wanted_agreement_is_written_and_runs(
     heldout = HeldOut.of_teacher(teacher, LabelSet(names=("so", "no")), LINES, torch_fp32.logits)
     measured: list[float] = []
 
-    def with_recheck(run: Run, least: float, most: float) -> Rechecked:
-        measured.append(heldout.error(run, len(LINES)))
+    def with_recheck(logits_PC: npt.NDArray[np.float32], least: float, most: float) -> Rechecked:
+        measured.append(float(np.abs(logits_PC - heldout.logits_PC).max()))
         return ENOUGH[len(measured) - 1]
 
     monkeypatch.setattr(heldout, "with_recheck", with_recheck)
@@ -96,7 +96,7 @@ def test_an_agreement_that_cannot_be_reached_is_an_error(
     heldout = HeldOut.of_teacher(
         teacher, LabelSet(names=("so", "no")), LINES, load_engine("torch", teacher, Placement()).logits
     )
-    never = Rechecked(agreement=0.8, expected=0.9, within=0.0, share=0.0)
+    never = Rechecked(alone=0.5, agreement=0.8, expected=0.9, within=0.0, share=0.0)
     monkeypatch.setattr(heldout, "with_recheck", lambda *_: never)
     with pytest.raises(EngineError, match=r"no int8 form .* reaches an agreement of 0.99 .*\(the best has 0.800\)"):
         quantize_openvino(

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.families import LINES
+from tests.unit.second_look import looked_again
 from zsd.buckets import LengthSample
 from zsd.compile.compiled import INT8_OPENVINO, RECHECK_OPENVINO, Widths, write_recheck
 from zsd.compile.export import exported_onnx
@@ -30,7 +31,7 @@ from zsd.soft_labels.close import close_pairs
 from zsd.soft_labels.ensemble import mean_over_templates
 from zsd.teachers.nli import NLITeacher, load_teacher
 from zsd.teachers.recheck import Recheck, load_rechecks
-from zsd.teachers.scoring import Scorer
+from zsd.teachers.scoring import Scorer, Scores
 
 # Legend: N rows, K labels, T templates, H = T * K hypotheses, B pairs in a batch, C NLI classes.
 
@@ -46,6 +47,10 @@ class Noisy(TorchEngine):
         keys_B = inputs["input_ids"].sum(axis=1)
         moved = [np.random.default_rng(int(key)).uniform(-NOISE, NOISE, exact_BC.shape[1]) for key in keys_B]
         return exact_BC + np.array(moved, dtype=np.float32)
+
+
+def logits(scores: Scores) -> tuple[FloatArray, FloatArray]:
+    return scores.raw_entailment, scores.raw_contradiction
 
 
 def answer(entailment_NH: FloatArray, contradiction_NH: FloatArray, templates: int, multi_label: bool) -> BoolArray:
@@ -101,7 +106,7 @@ def looked(teacher: NLITeacher) -> Callable[..., Scorer]:
 
     def make(within: float | None, long_text: str = "truncate") -> Scorer:
         exact = load_engine("torch", teacher, Placement())
-        again = () if within is None else (Recheck(engine=exact, buckets=None, token_budget=256, within=within),)
+        again = () if within is None else (Recheck(engine=exact, buckets=None, most_tokens=256, within=within),)
         return Scorer(teacher, Noisy(teacher, Placement(), "fp32"), LABELS, long_text=long_text, rechecks=again)
 
     return make
@@ -120,10 +125,9 @@ def test_a_teacher_looks_again_at_close_pairs_and_at_no_others(
     np.testing.assert_allclose(all_of_them.raw_contradiction, exact.raw_contradiction, atol=1e-5)
     first_N, second_N = -np.sort(-noisy.entailment, axis=1)[:, :2].T
     within = float(np.median(first_N - second_N))  # half of the rows are close
-    again_NH = close_pairs(noisy.raw_entailment, noisy.raw_contradiction, templates=2, multi_label=False, within=within)
+    expected_NH, again_NH = looked_again(logits(noisy), logits(exact), templates=2, within=within)
     some = looked(within, long_text).score(texts)
     assert 0 < again_NH.sum() <= some.rechecked < some.pairs
-    expected_NH = np.where(again_NH, exact.raw_entailment, noisy.raw_entailment)
     np.testing.assert_allclose(some.raw_entailment, expected_NH, atol=1e-5)
 
 
@@ -133,13 +137,12 @@ def test_what_the_second_look_leaves_close_gets_a_third(teacher: NLITeacher) -> 
     first_N, second_N = -np.sort(-alone.entailment, axis=1)[:, :2].T
     within = float(np.median(first_N - second_N))
     looks = [
-        Recheck(engine=engine, buckets=None, token_budget=256, within=width)
+        Recheck(engine=engine, buckets=None, most_tokens=256, within=width)
         for engine, width in ((noisy, 100.0), (exact, within))
     ]
     found = Scorer(teacher, noisy, LABELS, rechecks=looks).score(LINES)
-    again_NH = close_pairs(alone.raw_entailment, alone.raw_contradiction, templates=2, multi_label=False, within=within)
+    expected_NH, again_NH = looked_again(logits(alone), logits(expected), templates=2, within=within)
     assert 0 < again_NH.sum() < again_NH.size and found.rechecked == found.pairs + again_NH.sum()
-    expected_NH = np.where(again_NH, expected.raw_entailment, alone.raw_entailment)
     np.testing.assert_allclose(found.raw_entailment, expected_NH, atol=1e-5)
 
 
@@ -166,19 +169,19 @@ def test_an_openvino_int8_form_brings_its_second_look(
     labels = LabelSet(names=("so", "no"))
     heldout = HeldOut.of_teacher(teacher, labels, LINES, exact.logits)
     inputs = [heldout.sequences.batch(np.arange(2), length=64)]
+    lengths = LengthSample.of(heldout.sequences.lengths, max_length=teacher.max_length)
     quantize_openvino(exported_onnx(teacher), inputs, heldout, compiled / INT8_OPENVINO, min_agreement=0.0, threads=1)
-    assert load_rechecks("openvino", "int8", load_teacher(str(compiled)), Placement()) == ()
+    assert load_rechecks("openvino", "int8", load_teacher(str(compiled)), labels, Placement(), lengths) == ()
     plain = load_teacher(str(compiled)).fingerprint
     write_recheck(compiled, RECHECK_OPENVINO, Widths(within=0.5))
     form = load_teacher(str(compiled))
     assert form.fingerprint != plain
-    (again,) = load_rechecks("openvino", "int8", form, Placement())
+    (again,) = load_rechecks("openvino", "int8", form, labels, Placement(), lengths)
     assert (again.within, again.engine.name) == (0.5, "openvino")
     assert again.engine.precision in ("bf16", "fp32")
-    assert load_rechecks("openvino", "fp32", form, Placement()) == ()
+    assert load_rechecks("openvino", "fp32", form, labels, Placement(), lengths) == ()
 
     write_recheck(compiled, RECHECK_OPENVINO, Widths(within=100.0))
-    lengths = LengthSample.of(heldout.sequences.lengths, max_length=form.max_length)
     form = load_teacher(str(compiled))
     scorer = load_scorer("openvino", "int8", form, labels, Placement(), lengths=lengths, long_text="truncate")
     prepared = scorer.prepare(LINES)
@@ -192,7 +195,7 @@ def test_an_openvino_int8_form_brings_its_second_look(
 
     (compiled / RECHECK_OPENVINO).write_text("{}")
     with pytest.raises(EngineError, match=r"recheck.json is damaged: make the form again"):
-        load_rechecks("openvino", "int8", load_teacher(str(compiled)), Placement())
+        load_rechecks("openvino", "int8", load_teacher(str(compiled)), labels, Placement(), lengths)
 
 
 def test_as_close_as_it_takes_for_a_third_of_the_disagreement_that_is_allowed(teacher: NLITeacher) -> None:
@@ -208,15 +211,15 @@ def test_as_close_as_it_takes_for_a_third_of_the_disagreement_that_is_allowed(te
     heldout = HeldOut.of_teacher(teacher, LabelSet(names=tuple(words[:8])), texts, logits)
     alone = heldout.agreement(partial(logits, noise=NOISE))
     assert 0.5 < alone < 1
-    found = heldout.with_recheck(partial(logits, noise=NOISE), 0.9999, 1.0)
+    found = heldout.with_recheck(heldout.logits(partial(logits, noise=NOISE)), 0.9999, 1.0)
     assert found.agreement == 1.0 and found.within in WITHIN and found.within <= 2 * NOISE
     assert 0 < found.share < 1
     half_way = 1 - (1 - alone) / 2
-    some = heldout.with_recheck(partial(logits, noise=NOISE), half_way, 1.0)
+    some = heldout.with_recheck(heldout.logits(partial(logits, noise=NOISE)), half_way, 1.0)
     assert some.agreement >= 1 - (1 - half_way) / 3 and 0 < some.within < found.within
-    enough = heldout.with_recheck(partial(logits, noise=NOISE), 1 - 6 * (1 - alone), 1.0)
+    enough = heldout.with_recheck(heldout.logits(partial(logits, noise=NOISE)), 1 - 6 * (1 - alone), 1.0)
     assert (enough.agreement, enough.within, enough.share) == (alone, 0.0, 0.0)
-    bounded = heldout.with_recheck(partial(logits, noise=NOISE), 0.9999, some.share)
+    bounded = heldout.with_recheck(heldout.logits(partial(logits, noise=NOISE)), 0.9999, some.share)
     assert 0 < bounded.share <= some.share and bounded.within < found.within
 
 
@@ -236,7 +239,6 @@ def test_how_close_is_close_is_told_by_the_errors_of_all_rows(teacher: NLITeache
     heldout.outcome_NK = heldout.outcome(heldout.logits_PC)
     off_PC = heldout.logits_PC.copy()
     off_PC[1, teacher.classes.entailment] += 0.42
-    heldout._all = lambda run: off_PC  # type: ignore[method-assign]
-    found = heldout.with_recheck(nothing, 0.99, 1.0)
+    found = heldout.with_recheck(off_PC, 0.99, 1.0)
     assert heldout._agreement(off_PC) == 1.0
     assert (found.agreement, found.within) == (1.0, 0.35)

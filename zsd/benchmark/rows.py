@@ -17,7 +17,7 @@ import numpy.typing as npt
 from zsd.benchmark.contestants import PIPELINE_BATCH, Contestant, Measurement
 from zsd.benchmark.flops import SequenceCost, row_flops
 from zsd.benchmark.workload import pipeline_waste
-from zsd.compile.compiled import compiled_file
+from zsd.compile.compiled import DRAFT_FOLDER, compiled_file
 from zsd.engines.candidates import INT8_FORMS
 from zsd.engines.registry import DRAFT
 from zsd.evaluation import agreement, classification_metrics
@@ -137,6 +137,6 @@ def weights_mb(contestant: Contestant) -> float | None:
         return None
     # OpenVINO has the weights in a file of their own.
     files = [file, file.with_suffix(".bin")] if file else [*directory.glob("*.safetensors")]
-    files += [*(directory / DRAFT).glob("*.safetensors")] if contestant.precision == DRAFT else []
+    files += [*(directory / DRAFT_FOLDER).glob("*.safetensors")] if contestant.precision == DRAFT else []
     sizes = [one.stat().st_size for one in files if one.is_file()]
     return sum(sizes) / 2**20 if sizes else None

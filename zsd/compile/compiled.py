@@ -18,7 +18,8 @@ FP32_ONNX = "onnx/fp32.onnx"
 INT8_ONNX = "onnx/int8.onnx"
 INT8_OPENVINO = "openvino/int8.xml"
 RECHECK_OPENVINO = "openvino/recheck.json"
-DRAFT = "draft"
+DRAFT_FOLDER = "draft"
+DRAFT_CONFIG = "draft/config.json"
 RECHECK_DRAFT = "draft/recheck.json"
 
 
@@ -46,8 +47,8 @@ def draft_of(checkpoint: Checkpoint) -> NLITeacher | None:
     Raises:
         EngineError: its config.json is damaged.
     """
-    directory = Path(checkpoint.path) / DRAFT
-    if not isinstance(checkpoint, NLITeacher) or not (directory / "config.json").is_file():
+    directory = Path(checkpoint.path) / DRAFT_FOLDER
+    if not isinstance(checkpoint, NLITeacher) or compiled_file(checkpoint, DRAFT_CONFIG) is None:
         return None
     try:
         with quiet_transformers():
@@ -56,7 +57,7 @@ def draft_of(checkpoint: Checkpoint) -> NLITeacher | None:
         raise EngineError(f"{directory} is damaged ({in_one_line(error)}): make it again with zsd compile") from None
     return replace(
         checkpoint,
-        name=f"{checkpoint.name}/{DRAFT}",
+        name=f"{checkpoint.name}/{DRAFT_FOLDER}",
         path=str(directory),
         fingerprint=checkpoint_fingerprint(directory),
         config=config,
@@ -69,11 +70,15 @@ class Widths:
 
     Attributes:
         within: by the teacher itself in the fastest floating point; 0: none.
-        exactly_within: of these, by the teacher in fp32; 0: none.
+        exactly_within: after it by the teacher in fp32; 0: none. None: bf16 was not measured, and may not look.
+        hypotheses: what the form was made for; any where empty.
+        multi_label: several of them may be true of one text.
     """
 
     within: float
-    exactly_within: float = 0.0
+    exactly_within: float | None = 0.0
+    hypotheses: tuple[str, ...] = ()
+    multi_label: bool = False
 
 
 def write_recheck(directory: Path, form: str, widths: Widths) -> None:
@@ -94,6 +99,12 @@ def read_recheck(checkpoint: Checkpoint, form: str) -> Widths | None:
         return None
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        return Widths(within=float(content["within"]), exactly_within=float(content.get("exactly_within", 0.0)))
+        exactly = content.get("exactly_within", 0.0)
+        return Widths(
+            within=float(content["within"]),
+            exactly_within=None if exactly is None else float(exactly),
+            hypotheses=tuple(map(str, content.get("hypotheses", ()))),
+            multi_label=bool(content.get("multi_label")),
+        )
     except (ValueError, KeyError, TypeError, AttributeError):
         raise EngineError(f"{file} is damaged: make the form again with zsd compile") from None

@@ -12,6 +12,7 @@ Legend: N rows, H hypotheses, R rows of a batch, A hypotheses asked of each.
 from __future__ import annotations
 
 import hashlib
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,13 +21,14 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 
 from zsd.buckets import LengthSample
-from zsd.cache import cache_directory
-from zsd.compile.compiled import DRAFT, FP32_ONNX, RECHECK_DRAFT, Widths, write_recheck
-from zsd.compile.draft_training import BATCH, DraftRows, asked_of_a_row, cut_to_layers, save_draft, train_draft
+from zsd.cache import cache_directory, cached_file
+from zsd.compile.compiled import DRAFT_FOLDER, FP32_ONNX, RECHECK_DRAFT, Widths, write_recheck
+from zsd.compile.draft_training import DraftRows, asked_of_a_row, cut_to_layers, rows_of_a_step, save_draft, train_draft
 from zsd.compile.export import read_onnx
-from zsd.compile.heldout import HeldOut, all_pairs
+from zsd.compile.heldout import HeldOut, Looks, all_pairs
 from zsd.compile.onnx_session import OnnxSession
 from zsd.compile.rows import Rows
 from zsd.compile_config import CompileConfig
@@ -34,10 +36,14 @@ from zsd.console import Progress, say
 from zsd.engines import load_engine
 from zsd.engines.base import FloatArray, Placement
 from zsd.engines.draft import drafted, half_precision
-from zsd.engines.select import choose_engine
-from zsd.errors import EngineError
+from zsd.engines.select import load_scorer
+from zsd.errors import EngineError, StoreError
 from zsd.labels import LabelSet
 from zsd.teachers.nli import NLITeacher
+from zsd.teachers.scoring import Scorer
+
+STEPS = 1500
+"""Training steps where none are given, at most."""
 
 PASSES = 2
 """Times each row is gone through where there are enough of them: more rows teach more than more passes."""
@@ -48,14 +54,14 @@ MOST_PASSES = 8
 MAX_LENGTH = 256
 """Tokens a pair is cut to in training: what is learned there holds for longer pairs too, and costs less."""
 
-TRIAL_ROWS = 100
-"""Rows on which engines are timed for that: as few as tell 99 % agreement (`zsd.engines.select.trial_rows`)."""
-
-PART_ROWS = 256
-"""Rows that the teacher gets at a time."""
+PART_PAIRS = 8192
+"""Pairs that the teacher gets at a time; what it said of them is kept in the cache."""
 
 WIDTHS = tuple(round(0.1 * step, 1) for step in range(1, 41))
 """How close is close, as differences of raw logits: what is tried."""
+
+MOST_RECHECKED = 0.5
+"""Share of the pairs that the teacher may be asked: beyond it a draft saves too little."""
 
 EXACT_WIDTHS = tuple(round(0.01 * step, 2) for step in range(1, 21))
 """The same of what bf16 leaves to fp32."""
@@ -63,8 +69,8 @@ EXACT_WIDTHS = tuple(round(0.01 * step, 2) for step in range(1, 21))
 MOST_EXACT = 0.05
 """Share of the pairs that fp32 may be asked, which is several times as slow."""
 
-MOST_RECHECKED = 0.5
-"""Share of the pairs that the teacher may be asked: beyond it a draft saves too little."""
+VERSION = 1
+"""Raised when a change here makes logits and states stored before unfit."""
 
 
 def write_draft(
@@ -82,86 +88,129 @@ def write_draft(
 
     Raises:
         EngineError: the teacher cannot be cut into layers, or its draft does not agree.
-        StoreError: the state of an interrupted training is damaged.
+        StoreError: what an interrupted run left in the cache is damaged.
     """
     started = time.perf_counter()
     assert config.draft is not None, "no draft was asked for"
-    model = cut_to_layers(teacher, config.draft)
-    asked = asked_of_a_row(len(labels.hypotheses))
-    texts = [*rows.ranges, *rows.rest][: -(-config.draft_steps * BATCH // (asked * PASSES))]
-    steps = max(1, min(config.draft_steps, MOST_PASSES * len(texts) * asked // BATCH))
-    work = _work(config, teacher, labels, texts)
-    work.mkdir(parents=True, exist_ok=True)
+    model = cut_to_layers(replace(teacher, name=config.teacher), config.draft)
+    asked, together = asked_of_a_row(len(labels.hypotheses)), rows_of_a_step(len(labels.hypotheses))
+    wanted = config.draft_steps or STEPS
+    texts = [*rows.ranges, *rows.rest][: -(-wanted * together // PASSES)]
+    steps = max(1, min(wanted, MOST_PASSES * len(texts) // together))
     shorter = replace(teacher, max_length=min(teacher.max_length, MAX_LENGTH))
-    known = _teacher_logits(shorter, labels, texts, work / "logits.npy", threads)
+    known = _teacher_logits(shorter, labels, texts, threads)
     data = DraftRows(pairs=all_pairs(shorter, labels, texts), logits=known, multi_label=labels.multi_label)
     say(f"compile: training a draft of {config.draft} of the teacher's layers on {len(texts):,} rows")
+    work = _work(config.draft, steps, shorter, labels, texts)
+    work.mkdir(parents=True, exist_ok=True)
     loss = train_draft(model, teacher, data, steps=steps, state=work / "training.state")
-    save_draft(model, directory / DRAFT)
+    save_draft(model, directory / DRAFT_FOLDER)
+    measured = _measured(teacher, labels, rows.selection, directory, config.min_agreement, threads)
+    shutil.rmtree(work, ignore_errors=True)
     return {
         "layers": config.draft,
         "rows": len(texts),
+        "pairs_of_a_step": together * asked,
         "steps": steps,
         "loss": loss,
-        **_measured(teacher, labels, rows.selection, directory, config.min_agreement, threads),
+        **measured,
         "seconds": round(time.perf_counter() - started, 1),
     }
 
 
-def _work(config: CompileConfig, teacher: NLITeacher, labels: LabelSet, texts: Sequence[str]) -> Path:
+def _content(teacher: NLITeacher, labels: LabelSet) -> tuple[str, ...]:
+    """All that a teacher's logits of a text follow from."""
+    versions = (torch.__version__, transformers.__version__, str(VERSION))
+    return (teacher.fingerprint, str(teacher.classes), str(teacher.max_length), *labels.hypotheses, *versions)
+
+
+def _work(layers: int, steps: int, teacher: NLITeacher, labels: LabelSet, texts: Sequence[str]) -> Path:
     """Where a killed run of the same training finds its state."""
-    told = (teacher.fingerprint, str(config.draft), str(config.draft_steps), str(labels.to_dict()), torch.__version__)
+    told = (*_content(teacher, labels), str(labels.multi_label), str(layers), str(steps))
     key = hashlib.blake2b("\0".join([*told, *texts]).encode(), digest_size=16)
-    return cache_directory() / DRAFT / key.hexdigest()
+    return cache_directory() / "draft" / key.hexdigest()
 
 
-def _teacher_logits(
-    teacher: NLITeacher, labels: LabelSet, texts: Sequence[str], file: Path, threads: int
-) -> FloatArray:
-    """[N, H, 2] the teacher's entailment and contradiction logits, by the fastest engine; kept in a file."""
-    if file.is_file():
-        return np.asarray(np.load(file), dtype=np.float32)
-    some = texts[:TRIAL_ROWS]
-    lengths = LengthSample.of(all_pairs(teacher, labels, some).lengths, max_length=teacher.max_length)
-    placement = Placement(device="cpu", threads=threads)
-    total = len(texts) * len(labels.hypotheses)
-    say(f"compile: the teacher's logits of {len(texts):,} rows, {total:,} pairs: timing engines on {len(some)} rows")
-    scorer, _ = choose_engine(teacher, labels, placement, some, pairs=total, lengths=lengths)
-    say(f"compile: asking the teacher by {scorer.engine.name} {scorer.engine.precision}")
+def _teacher_logits(teacher: NLITeacher, labels: LabelSet, texts: Sequence[str], threads: int) -> FloatArray:
+    """[N, H, 2] the teacher's entailment and contradiction logits, part by part, each kept in the cache.
+
+    By OpenVINO, or where it cannot run this teacher by torch, in bf16 where the processor has it: its rounding is small
+    beside what a draft is off by, and the draft itself is held to fp32.
+
+    Raises:
+        StoreError: a part in the cache is damaged.
+    """
+    say(f"compile: the teacher's logits of {len(texts):,} rows, {len(texts) * len(labels.hypotheses):,} pairs")
+    part_rows = max(1, PART_PAIRS // len(labels.hypotheses))
     shown = Progress("compile: asking the teacher", total=len(texts))
+    scorers: list[Scorer] = []
     parts = []
     try:
-        for start in range(0, len(texts), PART_ROWS):
+        for start in range(0, len(texts), part_rows):
+            part = texts[start : start + part_rows]
+
+            def ask(file: Path, part: Sequence[str] = part) -> None:
+                if not scorers:
+                    scorers.append(_teacher_scorer(teacher, labels, part, threads))
+                scores = scorers[0].score(part)
+                np.save(file, np.stack([scores.raw_entailment, scores.raw_contradiction], axis=-1))
+
             began = time.time()
-            scores = scorer.score(texts[start : start + PART_ROWS])
-            parts.append(np.stack([scores.raw_entailment, scores.raw_contradiction], axis=-1))
-            shown.add(len(parts[-1]), started=began)
+            file = cached_file("draft-logits", "logits.npy", *_content(teacher, labels), *part, make=ask)
+            parts.append(_read(file, (len(part), len(labels.hypotheses), 2)))
+            shown.add(len(part), started=began)
     finally:
-        scorer.close()
-    known_NH2 = np.concatenate(parts)
-    scratch = file.with_name("writing.npy")
-    np.save(scratch, known_NH2)
-    scratch.replace(file)
-    return known_NH2
+        for scorer in scorers:
+            scorer.close()
+    return np.concatenate(parts)
+
+
+def _read(file: Path, shape: tuple[int, ...]) -> FloatArray:
+    try:
+        logits = np.asarray(np.load(file), dtype=np.float32)
+    except (OSError, ValueError, EOFError) as error:
+        raise StoreError(f"{file} is damaged ({error}): delete it, and run the same command again") from None
+    if logits.shape != shape:
+        raise StoreError(f"{file} is damaged (it holds {logits.shape}): delete it, and run the same command again")
+    return logits
+
+
+def _teacher_scorer(teacher: NLITeacher, labels: LabelSet, texts: Sequence[str], threads: int) -> Scorer:
+    placement = Placement(threads=threads)
+    lengths = LengthSample.of(all_pairs(teacher, labels, texts).lengths, max_length=teacher.max_length)
+
+    def load(engine: str) -> Scorer:
+        half = half_precision(engine, placement)
+        return load_scorer(engine, half, teacher, labels, placement, lengths=lengths, long_text="truncate")
+
+    try:
+        return load("openvino")
+    except EngineError as error:
+        say(f"compile: asking the teacher by torch: {error}")
+        return load("torch")
 
 
 def _measured(
     teacher: NLITeacher, labels: LabelSet, texts: Sequence[str], directory: Path, least: float, threads: int
 ) -> dict[str, Any]:
-    """How the draft agrees alone and with its second look, which is written down.
+    """How the draft agrees alone and with what looks after it, in the precisions they have here; widths are written.
 
     Raises:
         EngineError: not as asked for.
     """
+    placement = Placement(threads=threads)
+    half = half_precision("torch", placement)
+    say(f"compile: the draft and the teacher, fp32 and {half}, on {len(texts)} rows: how close is close")
     reference = OnnxSession(read_onnx(directory / FP32_ONNX), threads=threads)
     heldout = HeldOut.of_teacher(teacher, labels, texts, reference.logits)
-    engine = load_engine("torch", drafted(teacher), Placement(threads=threads))
-    alone = heldout.agreement(engine.logits)
-    found = heldout.with_recheck(engine.logits, least, MOST_RECHECKED, widths=WIDTHS)
+    exactly, looks = (None, None) if half == "fp32" else _third_look(teacher, heldout, least, placement, half)
+    engine = load_engine("torch", drafted(teacher), placement, half)
+    draft_PC = heldout.logits(engine.logits)
     engine.close()
+    found = heldout.with_recheck(draft_PC, least, MOST_RECHECKED, widths=WIDTHS, looks=looks)
     say(
-        f"compile: the draft alone has {alone:.1%} agreement; with {found.share:.1%} of the pairs run by the teacher "
-        f"{found.agreement:.1%}, {found.expected:.1%} expected"
+        f"compile: the draft alone has {found.alone:.1%} agreement; with {found.share:.1%} of the pairs run by the "
+        f"teacher {found.agreement:.1%}, {found.expected:.1%} expected"
     )
     if min(found.agreement, found.expected) < least:
         raise EngineError(
@@ -169,28 +218,33 @@ def _measured(
             f"{found.share:.0%} of the pairs run again: give more rows or --draft-steps, --draft 2, or a lower "
             "--min-agreement"
         )
-    exact = _third_look(teacher, heldout, least, threads)
-    write_recheck(directory, RECHECK_DRAFT, Widths(within=found.within, exactly_within=exact))
+    widths = Widths(
+        within=found.within,
+        exactly_within=exactly,
+        hypotheses=tuple(labels.hypotheses),
+        multi_label=labels.multi_label,
+    )
+    write_recheck(directory, RECHECK_DRAFT, widths)
     return {
-        "agreement_alone": alone,
+        "agreement_alone": found.alone,
         "agreement": found.agreement,
         "expected": found.expected,
         "within": found.within,
-        "exactly_within": exact,
         "rechecked": found.share,
+        "exactly_within": exactly,
     }
 
 
-def _third_look(teacher: NLITeacher, heldout: HeldOut, least: float, threads: int) -> float:
-    """Within how much bf16 cannot decide, so that fp32 must; 0 where it can, and where the processor has none.
+def _third_look(
+    teacher: NLITeacher, heldout: HeldOut, least: float, placement: Placement, half: str
+) -> tuple[float, Looks]:
+    """Within how much bf16 cannot decide, so that fp32 must (0: nowhere), and what the two say.
 
-    It may cost `SPARED` of the disagreement that is allowed, as what the draft leaves may.
+    As close as it takes to leave a third of what may disagree, or as `MOST_EXACT` allows: the draft is held to what
+    comes of all three.
     """
-    placement = Placement(threads=threads)
-    half = half_precision("torch", placement)
-    if half == "fp32":
-        return 0.0
     engine = load_engine("torch", teacher, placement, half)
-    found = heldout.with_recheck(engine.logits, least, MOST_EXACT, widths=EXACT_WIDTHS)
+    half_PC = heldout.logits(engine.logits)
     engine.close()
-    return found.within
+    found = heldout.with_recheck(half_PC, least, MOST_EXACT, widths=EXACT_WIDTHS)
+    return found.within, Looks(logits=half_PC, exactly_within=found.within)

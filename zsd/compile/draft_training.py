@@ -61,6 +61,26 @@ def asked_of_a_row(hypotheses: int) -> int:
     return min(hypotheses, MOST_ASKED)
 
 
+def rows_of_a_step(hypotheses: int) -> int:
+    """R: how many rows a step takes, of `asked_of_a_row` pairs each."""
+    return max(1, BATCH // asked_of_a_row(hypotheses))
+
+
+def check_layers(teacher: NLITeacher, layers: int) -> None:
+    """Refuse a draft that is no smaller than its teacher, before anything is loaded.
+
+    Raises:
+        EngineError: it is not, or the teacher is no stack of encoder layers.
+    """
+    total = getattr(teacher.config, "num_hidden_layers", None)
+    if total is None or teacher.config.is_encoder_decoder:
+        raise EngineError(
+            f"{teacher} ({teacher.config.model_type}) is not a stack of encoder layers: leave --draft away"
+        )
+    if layers >= total:
+        raise EngineError(f"{teacher} has {total} layers: --draft {layers} must be fewer")
+
+
 def cut_to_layers(teacher: NLITeacher, layers: int) -> nn.Module:
     """The teacher with its last layer, or with more of them, evenly spaced, in float32 and evaluation mode.
 
@@ -68,16 +88,15 @@ def cut_to_layers(teacher: NLITeacher, layers: int) -> nn.Module:
     run again, of the first 98.7 %). Where only the first layer can stand first (ModernBERT), it is among them.
 
     Raises:
-        EngineError: it has not more layers than that, or is no plain stack of them.
+        EngineError: it is no plain stack of layers, or has not more than that.
         TeacherError: its weights cannot be loaded.
     """
+    check_layers(teacher, layers)
     whole: Any = load_weights(teacher, dtype=torch.float32)
     try:
         path, total = layer_list(whole)
     except ValueError as error:
         raise EngineError(f"{teacher} ({whole.config.model_type}) {error}: it can have no draft") from None
-    if layers >= total:
-        raise EngineError(f"{teacher} has {total} layers: a draft needs fewer, so give --draft 1")
     with_last = sorted({round(place) for place in np.linspace(total - 1, 0, layers)})
     told = ""
     for kept in (with_last, choose_layers(total, layers)):
@@ -124,10 +143,9 @@ def train_draft(model: nn.Module, teacher: NLITeacher, rows: DraftRows, *, steps
     columns = [teacher.classes.entailment, teacher.classes.contradiction]
     rows_N, hypotheses = rows.logits.shape[:2]
     longest_N = rows.pairs.lengths.reshape(rows_N, hypotheses).max(axis=1)
-    together = max(1, BATCH // asked_of_a_row(hypotheses))
-    batches = homogeneous_batches(longest_N, batch=together, batches=steps, seed=SEED)
+    batches = homogeneous_batches(longest_N, batch=rows_of_a_step(hypotheses), batches=steps, seed=SEED)
     sizes = [len(batch) for batch in batches]
-    shown = Progress("draft: training", total=sum(sizes), done=sum(sizes[:done]))
+    shown = Progress("draft: training", total=sum(sizes), done=sum(sizes[:done]), unit="row passes")
     bf16 = cpu_has_bf16()
     for step in range(done, steps):
         started = time.time()

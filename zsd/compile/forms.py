@@ -12,17 +12,17 @@ from typing import Any, TypeVar
 import numpy as np
 
 from zsd.batching import FloatArray
+from zsd.buckets import LengthSample
+from zsd.compile.heldout import all_pairs
 from zsd.confidence import differs
 from zsd.console import say
-from zsd.engines import load_engine
 from zsd.engines.base import Placement
 from zsd.engines.registry import DRAFT, combinations
+from zsd.engines.select import load_scorer
 from zsd.errors import EngineError
 from zsd.labels import LabelSet
 from zsd.soft_labels import soft_labels
 from zsd.teachers.nli import NLITeacher
-from zsd.teachers.recheck import load_rechecks
-from zsd.teachers.scoring import Scorer
 
 REFERENCE = ("torch", "fp32")
 
@@ -95,11 +95,11 @@ def second_run(run: Callable[[], T]) -> tuple[T, float]:
 
 def teacher_pass(teacher: NLITeacher, labels: LabelSet, texts: Sequence[str], *, threads: int) -> Pass:
     """The pass of a teacher over N texts, with so many threads."""
+    lengths = LengthSample.of(all_pairs(teacher, labels, texts).lengths, max_length=teacher.max_length)
 
     def one_pass(name: str, precision: str) -> tuple[FloatArray, float]:
         placement = Placement(device="cpu", threads=threads)
-        rechecks = load_rechecks(name, precision, teacher, placement)
-        scorer = Scorer(teacher, load_engine(name, teacher, placement, precision), labels, rechecks=rechecks)
+        scorer = load_scorer(name, precision, teacher, labels, placement, lengths=lengths, long_text="truncate")
         try:
             prepared = scorer.prepare(texts)
             scores, seconds = second_run(lambda: scorer.run(prepared))

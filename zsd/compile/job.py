@@ -7,14 +7,15 @@
     DIR/draft/config.json model.safetensors recheck.json   the draft, where asked for
     DIR/compile.json  README.md                      the card
 
-The directory appears whole or not at all. A pruning or the training of a draft that was interrupted goes on where
-it stopped (its state is in the cache); all else takes a minute or two and is done again.
+The directory appears whole or not at all. A pruning or a draft that was interrupted goes on where it stopped (its
+state is in the cache); all else is done again, which takes a minute or two with few classes.
 """
 
 from __future__ import annotations
 
 import datetime
 import json
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,10 @@ from typing import Any
 import zsd
 from zsd.compile.card import card_text, last_part
 from zsd.compile.checkpoint import RESULT, sparsity_by_layer, write_checkpoint, write_pruned
-from zsd.compile.compiled import FP32_ONNX
+from zsd.compile.compiled import DRAFT_FOLDER, FP32_ONNX
 from zsd.compile.directory import CARD, compile_into
 from zsd.compile.draft import write_draft
+from zsd.compile.draft_training import check_layers
 from zsd.compile.export import export_onnx
 from zsd.compile.forms import REFERENCE, compare, measure_forms, say_too_low, teacher_pass
 from zsd.compile.heldout import HeldOut, all_pairs
@@ -33,6 +35,7 @@ from zsd.compile.rows import Rows
 from zsd.compile_config import CompileConfig
 from zsd.console import say
 from zsd.engines.registry import DRAFT
+from zsd.errors import EngineError
 from zsd.labels import LabelSet
 from zsd.machine import describe_machine
 from zsd.options import command_line
@@ -44,11 +47,13 @@ def compile_teacher(config: CompileConfig) -> dict[str, Any]:
 
     Raises:
         InputError: the teacher, the rows or the labels are not what they should be, or the output is something else's.
-        EngineError: the architecture does not export, or no int8 form agrees.
+        EngineError: the architecture does not export, no int8 form agrees, or no draft can be made or agrees.
     """
     labels = config.label_set()
     teacher = load_teacher(config.teacher, max_length=config.max_length, nli_classes=config.nli_classes)
     identity = _identity(config, teacher, labels)
+    if config.draft is not None:
+        check_layers(teacher, config.draft)
 
     def fill(directory: Path, rows: Rows, threads: int) -> dict[str, Any]:
         return _fill(config, teacher, labels, rows, directory, identity, threads)
@@ -90,16 +95,15 @@ def _fill(
     (directory / "onnx").mkdir()
     export_onnx(teacher, directory / FP32_ONNX)
     int8, not_made = _write_int8(config, teacher, labels, rows, directory, threads) if config.int8 else ({}, {})
-    draft = None
-    if config.draft is not None:
-        draft = write_draft(config, teacher, labels, rows, directory, threads)
+    draft, told = _write_draft(config, teacher, labels, rows, directory, threads, made=bool(int8 or pruning))
+    not_made |= told
     teacher = load_teacher(str(directory), max_length=config.max_length, nli_classes=config.nli_classes)
     forms, reference_NK = measure_forms(
         teacher_pass(teacher, labels, rows.heldout, threads=threads),
         labels,
         len(rows.heldout),
         engines=config.engine,
-        without=[name for name, made in (("int8", config.int8), (DRAFT, config.draft)) if not made],
+        without=[name for name, made in (("int8", config.int8), (DRAFT, draft)) if not made],
     )
     say_too_low(forms, config.min_agreement, len(rows.heldout))
     held: dict[str, Any] = {"rows": len(rows.heldout)}
@@ -136,6 +140,29 @@ def _fill(
     (directory / RESULT).write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     (directory / CARD).write_text(card_text(figures), encoding="utf-8")
     return figures
+
+
+def _write_draft(
+    config: CompileConfig,
+    teacher: NLITeacher,
+    labels: LabelSet,
+    rows: Rows,
+    directory: Path,
+    threads: int,
+    *,
+    made: bool,
+) -> tuple[dict[str, Any] | None, dict[str, str]]:
+    """What `write_draft` says of it, or why there is none although something else was made."""
+    if config.draft is None:
+        return None, {}
+    try:
+        return write_draft(config, teacher, labels, rows, directory, threads), {}
+    except EngineError as error:
+        if not made:
+            raise
+        say(f"compile: no draft: {error}")
+        shutil.rmtree(directory / DRAFT_FOLDER, ignore_errors=True)
+        return None, {DRAFT_FOLDER: str(error)}
 
 
 def _write_int8(

@@ -94,7 +94,8 @@ def quantize_openvino(
     reached = []
     for left_out in attempts(products, error):
         model = quantized(left_out)
-        found = heldout.with_recheck(_runner(core, model, threads), min_agreement, MOST_RECHECKED)
+        logits_PC = heldout.logits(_runner(core, model, threads))
+        found = heldout.with_recheck(logits_PC, min_agreement, MOST_RECHECKED)
         again = f", {found.share:.2%} of the pairs run again" if found.within else ""
         kept = f"{len(left_out)} of {len(products)} products in floating point"
         say(f"compile: {kept}: {found.agreement:.1%} agreement, {found.expected:.1%} expected{again}")

@@ -16,7 +16,7 @@ from zsd.corpus import read_rows, resolve_sources
 from zsd.errors import CorpusError
 
 MOST_ROWS = 20_000
-"""Rows read at most where --limit does not say: enough for pruning, and a corpus may be endless."""
+"""Rows read at most where --limit does not say: enough for pruning or a draft, and a corpus may be endless."""
 FEWEST = 16
 """Rows below which nothing can be measured."""
 
@@ -28,9 +28,9 @@ class Rows:
     Attributes:
         data: where they come from.
         ranges: rows that set the ranges of activations.
-        selection: rows that decide what stays in fp32.
+        selection: rows that decide what stays in fp32 or runs again.
         heldout: rows that measure.
-        rest: all others, for pruning together with `ranges`.
+        rest: all others, for pruning and for a draft together with `ranges`.
     """
 
     data: tuple[str, ...]

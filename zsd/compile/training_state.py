@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,7 +44,7 @@ class TrainingState:
             "masks": self.masks,
             "losses": self.losses,
         }
-        scratch = self.file.with_suffix(".writing")
+        scratch = self.file.with_suffix(f".{os.getpid()}")
         torch.save(content, scratch)
         scratch.replace(self.file)
 
@@ -57,15 +58,15 @@ class TrainingState:
             return 0
         try:
             content: dict[str, Any] = torch.load(self.file, weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+            with torch.no_grad():
+                for name, parameter in self.trained.items():
+                    parameter.copy_(content["trained"][name])
+            self.optimizer.load_state_dict(content["optimizer"])
+            self.masks.update(content["masks"])
+            self.losses.extend(content["losses"])
+        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError, TypeError) as error:
             reason = " ".join(str(error).split())[:100]
             raise StoreError(f"{self.file} is damaged ({reason}): delete it to start the training over") from None
-        with torch.no_grad():
-            for name, parameter in self.trained.items():
-                parameter.copy_(content["trained"][name])
-        self.optimizer.load_state_dict(content["optimizer"])
-        self.masks.update(content["masks"])
-        self.losses.extend(content["losses"])
         say(f"{self.job}: going on from step {content['step']:,}")
         return int(content["step"])
 

@@ -17,6 +17,9 @@ DRAFT = "draft"
 PRECISIONS = ("fp32", "bf16", "fp16", "int8", DRAFT)
 """What an engine may compute with. int8 and draft only of a teacher for which `zsd compile` made them."""
 
+STUDENT_PRECISIONS = tuple(precision for precision in PRECISIONS if precision != DRAFT)
+"""The same of a student, which has no draft."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Registered:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 
 from zsd.bisection import without_bad
@@ -24,7 +25,7 @@ from zsd.engines.base import Placement
 from zsd.engines.candidates import candidates
 from zsd.engines.on_trial import OnTrial
 from zsd.engines.trial import BoolArray, Trial, disagreement, not_run, outcome, rows_in_bins, timed, warm_up
-from zsd.errors import EngineError, ZsdError
+from zsd.errors import EngineError
 from zsd.labels import LabelSet
 from zsd.storage import first_line
 from zsd.teachers.nli import NLITeacher
@@ -77,14 +78,16 @@ def load_scorer(
         EngineError: the engine cannot run this teacher here.
         TeacherError: the checkpoint's weights cannot be loaded.
     """
-    loaded = load_engine(engine, teacher, placement, precision)
-    buckets = None if loaded.buckets is None else lengths.buckets(loaded.most_buckets)
-    try:
-        rechecks = load_rechecks(engine, precision, teacher, placement, lengths)
-        return Scorer(teacher, loaded, labels, buckets=buckets, long_text=long_text, rechecks=rechecks)
-    except ZsdError:
-        loaded.close()
-        raise
+    with ExitStack() as loaded:
+        first = load_engine(engine, teacher, placement, precision)
+        loaded.callback(first.close)
+        buckets = None if first.buckets is None else lengths.buckets(first.most_buckets)
+        rechecks = load_rechecks(engine, precision, teacher, labels, placement, lengths)
+        for recheck in rechecks:
+            loaded.callback(recheck.engine.close)
+        scorer = Scorer(teacher, first, labels, buckets=buckets, long_text=long_text, rechecks=rechecks)
+        loaded.pop_all()
+    return scorer
 
 
 def trial_rows(*, available: int, pairs: int, labels: int, min_agreement: float) -> int:

@@ -21,6 +21,9 @@ BoolArray = npt.NDArray[np.bool_]
 WARM_BATCHES = 2
 """Batches a lane of an engine that runs any length warms up on; one of fixed shapes runs one batch of each."""
 
+WARM_PAIRS = 64
+"""Pairs that the second look of such an engine warms up on."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
@@ -66,7 +69,8 @@ def warm_up(scorer: Scorer, prepared: Prepared) -> None:
     batches = first if scorer.buckets is None else [*shapes.values()]
     looks = [scorer.batches(replace(prepared, batches=batches))]
     for recheck in scorer.rechecks:
-        looks.append(scorer.batches_again(recheck, prepared.pairs, prepared.asked, each_shape_once=True))
+        few = prepared.asked if recheck.buckets is not None else prepared.asked[:WARM_PAIRS]
+        looks.append(scorer.batches_again(recheck, prepared.pairs, few, each_shape_once=True))
     for look in looks:
         with closing(look) as done:
             for _ in done:

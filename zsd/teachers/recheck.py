@@ -7,15 +7,17 @@ cannot always tell the best of 150 classes either (CLINC150: not in 2 of 256 row
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from zsd.buckets import LengthSample
-from zsd.compile.compiled import RECHECK_DRAFT, RECHECK_OPENVINO, read_recheck
+from zsd.compile.compiled import RECHECK_DRAFT, RECHECK_OPENVINO, Widths, read_recheck
 from zsd.engines import load_engine
 from zsd.engines.base import Engine, Placement
 from zsd.engines.draft import half_precision
 from zsd.engines.registry import DRAFT
 from zsd.errors import EngineError
+from zsd.labels import LabelSet
 from zsd.teachers.nli import NLITeacher
 
 FEW_BUCKETS = 5
@@ -33,18 +35,28 @@ class Recheck:
     Attributes:
         engine: the same teacher in more precision.
         buckets: lengths for it, where it is of fixed shapes.
-        token_budget: most padded tokens of a call.
+        most_tokens: most padded tokens of a call, where that is less than the engine's own.
         within: how close is close, as a difference of raw logits.
     """
 
     engine: Engine
     buckets: tuple[int, ...] | None
-    token_budget: int
+    most_tokens: int | None
     within: float
+
+    @property
+    def token_budget(self) -> int:
+        """Padded tokens a call should have."""
+        return min(self.most_tokens or self.engine.token_budget, self.engine.token_budget)
 
 
 def load_rechecks(
-    engine: str, precision: str, teacher: NLITeacher, placement: Placement, lengths: LengthSample | None = None
+    engine: str,
+    precision: str,
+    teacher: NLITeacher,
+    labels: LabelSet,
+    placement: Placement,
+    lengths: LengthSample,
 ) -> tuple[Recheck, ...]:
     """The second look of an engine, and the third in fp32; none where its form decides alone.
 
@@ -52,32 +64,58 @@ def load_rechecks(
         engine: name of the one that looks first.
         precision: of that.
         teacher: what is run.
+        labels: what is asked.
         placement: where.
-        lengths: of the job's pairs; where None, the engine's own buckets are taken.
+        lengths: of the job's pairs.
 
     Raises:
-        EngineError: the engine cannot run this teacher here, or what says how close is close is missing or damaged.
+        EngineError: the engine cannot run this teacher here, its draft was made for other labels, or what says how
+            close is close is missing or damaged.
         TeacherError: the checkpoint's weights cannot be loaded.
     """
-    form = RECHECK_DRAFT if precision == DRAFT else RECHECK_OPENVINO
-    looks = precision == DRAFT or (engine, precision) == ("openvino", "int8")
-    widths = read_recheck(teacher, form) if looks else None
-    if widths is None and precision == DRAFT:
+    draft = precision == DRAFT
+    looks = draft or (engine, precision) == ("openvino", "int8")
+    widths = read_recheck(teacher, RECHECK_DRAFT if draft else RECHECK_OPENVINO) if looks else None
+    if widths is None and draft:
         raise EngineError(f"{teacher} has a draft without {RECHECK_DRAFT}: make it again with zsd compile")
     if widths is None:
         return ()
-
-    def look(precision: str, within: float, *, few: bool) -> Recheck:
-        loaded = load_engine(engine, teacher, placement, precision)
-        most = max(1, min(FEW_BUCKETS, loaded.most_buckets // 2)) if few else loaded.most_buckets
-        buckets = loaded.buckets if lengths is None else lengths.buckets(most)
-        token_budget = FEW_TOKENS if few else loaded.token_budget
-        return Recheck(engine=loaded, buckets=buckets, token_budget=token_budget, within=within)
-
+    if draft:
+        _check_asked(teacher, labels, widths)
     half = half_precision(engine, placement)
-    found = []
-    if widths.within:
-        found.append(look(half, widths.within, few=precision != DRAFT))
-    if widths.exactly_within and half != "fp32":
-        found.append(look("fp32", widths.exactly_within, few=True))
+    second = half if widths.exactly_within is not None else "fp32"
+    wanted = [(second, widths.within, draft)] if widths.within else []
+    if widths.exactly_within and second != "fp32":
+        wanted.append(("fp32", widths.exactly_within, False))
+    with ExitStack() as loaded:
+        found = []
+        for more_precise, within, many in wanted:
+            one = load_engine(engine, teacher, placement, more_precise)
+            loaded.callback(one.close)
+            most = max(1, one.most_buckets // 2)  # the memory for compiled shapes is shared with the first look
+            few = not many and placement.device == "cpu"
+            found.append(
+                Recheck(
+                    engine=one,
+                    buckets=None if one.buckets is None else lengths.buckets(min(FEW_BUCKETS, most) if few else most),
+                    most_tokens=FEW_TOKENS if few else None,
+                    within=within,
+                )
+            )
+        loaded.pop_all()
     return tuple(found)
+
+
+def _check_asked(teacher: NLITeacher, labels: LabelSet, widths: Widths) -> None:
+    """A draft knows its teacher's answers to some hypotheses only.
+
+    Raises:
+        EngineError: others are asked.
+    """
+    other = [one for one in labels.hypotheses if one not in widths.hypotheses] if widths.hypotheses else []
+    if other or labels.multi_label != widths.multi_label:
+        told = f"not for {other[0]!r}" if other else f"{'not ' * labels.multi_label}for --multi-label"
+        raise EngineError(
+            f"{teacher} has a draft that was made for other labels, {told}: make one for these with zsd compile, or "
+            "name another --precision"
+        )

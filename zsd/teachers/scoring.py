@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from zsd.batching import FloatArray, IntArray, PairSet, pair_layout
 from zsd.engines.base import Engine
+from zsd.engines.registry import DRAFT
 from zsd.engines.run import run_batches
 from zsd.labels import LabelSet
 from zsd.planning import Batch, padding_waste, plan_batches
@@ -42,7 +43,7 @@ class Scores:
         windowed: rows of which the text was split into windows.
         windows: how many windows these have together.
         templates: how many hypotheses each class has.
-        rechecked: pairs of these that were run again, by a second look or a third: see `zsd.teachers.recheck`.
+        rechecked: how often one of these was run again, by a second look or a third: see `zsd.teachers.recheck`.
     """
 
     raw_entailment: FloatArray
@@ -129,6 +130,15 @@ class Scorer:
         """
         return self.run(self.prepare(texts, wanted_NH))
 
+    def by_teacher(self) -> Scorer:
+        """The same without a draft: for texts that it was not trained on, such as random words."""
+        if self.engine.precision != DRAFT or not self.rechecks:
+            return self
+        other = copy.copy(self)
+        first, *rest = self.rechecks
+        other.engine, other.buckets, other.rechecks = first.engine, first.buckets, tuple(rest)
+        return other
+
     def subset(self, columns: Sequence[int]) -> Scorer:
         """The same teacher and engine with some of the hypotheses, by their number, each as a class of its own."""
         other = copy.copy(self)
@@ -179,10 +189,17 @@ class Scorer:
         entailment_NH, contradiction_NH = self._of_rows(logits_PC, pairs)
         rechecked = 0
         for recheck in self.rechecks:
-            again_P = self._close_pairs(recheck, pairs, (entailment_NH, contradiction_NH), known)
-            self._fill(logits_PC, self.batches_again(recheck, pairs, again_P), started, within)
-            entailment_NH, contradiction_NH = self._of_rows(logits_PC, pairs)
-            rechecked += len(again_P)
+            done_P = np.empty(0, dtype=np.int64)
+            # Where the teacher puts the best classes of a row lower, others come close to them.
+            while len(
+                again_P := np.setdiff1d(
+                    self._close_pairs(recheck, pairs, (entailment_NH, contradiction_NH), known), done_P
+                )
+            ):
+                self._fill(logits_PC, self.batches_again(recheck, pairs, again_P), started, within)
+                entailment_NH, contradiction_NH = self._of_rows(logits_PC, pairs)
+                done_P = np.union1d(done_P, again_P)
+            rechecked += len(done_P)
         lengths = pairs.lengths[prepared.asked]
         return Scores(
             raw_entailment=entailment_NH,
