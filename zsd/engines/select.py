@@ -24,6 +24,7 @@ from zsd.engines import load_engine
 from zsd.engines.base import Placement
 from zsd.engines.candidates import candidates
 from zsd.engines.on_trial import OnTrial
+from zsd.engines.registry import DRAFT
 from zsd.engines.trial import BoolArray, Trial, disagreement, not_run, outcome, rows_in_bins, timed, warm_up
 from zsd.errors import EngineError
 from zsd.labels import LabelSet
@@ -215,7 +216,7 @@ class _Contest:
 
     def run(self, name: str, precision: str) -> None:
         """Try one more candidate, if that can pay."""
-        if not self._worth(name):
+        if not self._worth(name, precision):
             self.trials.append(not_run(name, precision, NOT_WORTH))
             return
         started, loading, scorer = time.perf_counter(), 0.0, None
@@ -241,11 +242,12 @@ class _Contest:
         last = max(n for n, trial in enumerate(self.trials) if trial.verdict == ADMITTED)
         return [replace(trial, verdict="chosen") if n == last else trial for n, trial in enumerate(self.trials)]
 
-    def _worth(self, name: str) -> bool:
+    def _worth(self, name: str, precision: str) -> bool:
         if self.best is None:
             return True
         at_once, each_length = LOADING[name]
-        cost = at_once + each_length * int(self.inside_NB.any(axis=0).sum()) + self.best_seconds
+        models = 2 if precision == DRAFT else 1  # the teacher comes with it
+        cost = models * (at_once + each_length * int(self.inside_NB.any(axis=0).sum())) + self.best_seconds
         spent = time.perf_counter() - self.started
         return spent + cost <= self.most_seconds and cost <= WORTH_SHARE * self.passes * self.best_seconds
 

@@ -24,7 +24,7 @@ from zsd.compile.checkpoint import KINDS, RESULT
 from zsd.compile.compiled import FP32_ONNX
 from zsd.compile.directory import compile_into
 from zsd.compile.export import export_onnx
-from zsd.compile.forms import Pass, measure_forms, second_run
+from zsd.compile.forms import Pass, measure_forms, say_too_low, second_run
 from zsd.compile.heldout import HeldOut
 from zsd.compile.int8_forms import write_int8
 from zsd.compile.rows import Rows
@@ -85,6 +85,7 @@ def _fill(
     labels = LabelSet(names=tuple(names), multi_label=multi_label)
     one_pass = student_pass(directory, rows.heldout, threads=threads)
     forms, _ = measure_forms(one_pass, labels, len(rows.heldout), engines=config.engine, without=[DRAFT])
+    say_too_low(forms, config.min_agreement, len(rows.heldout))
     figures = {
         "job": identity,
         "student": config.student,
