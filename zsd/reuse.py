@@ -22,6 +22,7 @@ from typing import Any
 from zsd import storage
 from zsd.corpus import IngestResult
 from zsd.corpus.normalize import NORMALIZATION
+from zsd.engines.registry import DRAFT
 from zsd.errors import OutputError
 from zsd.known_rows import Reused, ReuseTask, reuse_shard
 from zsd.labels import LabelSet
@@ -94,6 +95,7 @@ def check_reusable(store: Store, identity: dict[str, Any]) -> None:
         OutputError: it does not fit; what differs is named.
     """
     manifest = store.manifest
+    engines = made_by(store)["engines"] if manifest["folder"] == SOFT_LABELS else []
     asked = {**identity, "normalization": NORMALIZATION}
     changes = [
         f"{key} was {manifest.get(key)!r}, now {asked[key]!r}" for key in SAME if manifest.get(key) != asked[key]
@@ -105,6 +107,8 @@ def check_reusable(store: Store, identity: dict[str, Any]) -> None:
         if not set(was) & set(now):
             told = [" and ".join(map(repr, templates)) for templates in (was, now)]
             changes.append(f"template was {told[0]}, now {told[1]}")
+    if not changes and manifest["labels"] != identity["labels"] and any(one["precision"] == DRAFT for one in engines):
+        changes.append("a draft of the teacher made them, which decides between the classes it was made for only")
     if changes:
         raise OutputError(
             f"--reuse {store.root}: its logits are not those of this job: {'; '.join(changes)}: leave it away, or give "

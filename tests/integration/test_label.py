@@ -114,7 +114,7 @@ def test_a_teacher_with_a_draft_labels_on_ray_as_it_does_alone(
     teacher = tmp_path / "drafted"
     shutil.copytree(load_teacher("bundled").path, teacher)
     save_draft(cut_to_layers(load_teacher("bundled"), 1), teacher / "draft")
-    write_recheck(teacher, RECHECK_DRAFT, Widths(within=0.0))
+    write_recheck(teacher, RECHECK_DRAFT, Widths(within=1e-9))
 
     def alone() -> Scorer:
         return load_scorer(

@@ -3,7 +3,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,14 +24,17 @@ from zsd.compile import draft, draft_training
 from zsd.compile.compiled import RECHECK_DRAFT, Widths, draft_of, write_recheck
 from zsd.compile.draft_training import DraftRows, asked_hypotheses, cut_to_layers, distance, save_draft, train_draft
 from zsd.compile.heldout import HeldOut, Looks, Rechecked, all_pairs
+from zsd.corpus.normalize import NORMALIZATION
 from zsd.encoder_layers import layer_list
 from zsd.engines import load_engine
 from zsd.engines.base import Placement
 from zsd.engines.candidates import candidates
 from zsd.engines.draft import half_precision
 from zsd.engines.select import choose_engine, load_scorer
-from zsd.errors import EngineError, StoreError
+from zsd.errors import EngineError, OutputError, StoreError
 from zsd.labels import LabelSet
+from zsd.reuse import check_reusable
+from zsd.shards import SOFT_LABELS
 from zsd.students import load_student
 from zsd.teachers.nli import NLITeacher, load_teacher
 from zsd.teachers.recheck import load_rechecks
@@ -191,7 +196,7 @@ def test_the_teacher_decides_where_its_draft_is_in_doubt_and_nowhere_else(drafte
     assert its_draft is not None
     exact, alone = scores(half), scores(half, its_draft)
     first_N, second_N = -np.sort(-alone.raw_entailment, axis=1)[:, :2].T
-    within = float(np.median(first_N - second_N))  # half of the rows are close
+    within = 1e-3 + float(np.median(first_N - second_N))  # half of the rows are close
     write_recheck(Path(drafted.path), RECHECK_DRAFT, Widths(within=within))
     both = scores("draft")
     first, second = ((one.raw_entailment, one.raw_contradiction) for one in (alone, exact))
@@ -234,7 +239,7 @@ def test_what_is_wrong_with_a_draft_is_said(teacher: NLITeacher, drafted: NLITea
     with pytest.raises(EngineError, match=r"recheck.json is damaged: make the form again"):
         load()
     recheck.unlink()
-    with pytest.raises(EngineError, match=r"has a draft without draft/recheck.json: make it again"):
+    with pytest.raises(EngineError, match=r"has a draft without a sound draft/recheck.json: make it again"):
         load()
     (Path(drafted.path) / "draft" / "config.json").write_text("{")
     with pytest.raises(EngineError, match=r"draft is damaged \(.*\): make it again with zsd compile"):
@@ -271,7 +276,10 @@ def test_engine_auto_takes_a_draft_that_agrees_and_no_other(
     precision, verdicts = chosen(1000.0)
     assert precision == "draft" and "chosen" in verdicts.values()
     with pytest.raises(EngineError, match="no engine of precision draft reaches --min-agreement"):
-        chosen(0.0)
+        chosen(1e-6)
+    bare = load_teacher(teacher.path)
+    with pytest.raises(EngineError, match="has no draft: make one"):
+        choose_engine(bare, LABELS, Placement(), TEXTS * 4, pairs=10**9, precision="draft", lengths=lengths)
 
 
 def test_a_teacher_is_compiled_with_a_draft_and_used(
@@ -286,7 +294,7 @@ def test_a_teacher_is_compiled_with_a_draft_and_used(
     figures = json.loads((tmp_path / "figures.json").read_text())
     made = figures["draft"]
     assert (made["layers"], made["steps"], made["rows"], made["pairs_of_a_step"]) == (1, 9, 36, 64)
-    assert 0 <= made["agreement_alone"] <= made["agreement"] <= 1 and 0 <= made["rechecked"] <= 0.5
+    assert 0 <= made["agreement_alone"] <= made["agreement"] <= 1 and 0 < made["rechecked"] <= 1
     assert [(form["engine"], form["precision"]) for form in figures["forms"]] == [
         ("torch", "fp32"),
         ("openvino", "fp32"),
@@ -317,30 +325,32 @@ def test_a_draft_that_does_not_agree_is_one_line_and_leaves_nothing(
     assert main([*argv, "--no-int8", "--draft", "1", "--draft-steps", "1"]) == 1
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("zsd: error:")]
     assert len(errors) == 1 and "in 50.0% of the held-out rows with 42% of the pairs run again: give more" in errors[0]
-    assert [path.name for path in tmp_path.iterdir()] == ["rows.txt"]
+    assert [path.name for path in tmp_path.iterdir() if path != shared_cache] == ["rows.txt"]
 
 
-def test_int8_that_was_made_is_kept_where_no_draft_agrees(
+def test_a_draft_that_was_made_is_kept_where_no_int8_agrees(
     teacher_of: Callable[..., str],
     shared_cache: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def refuse(*_: Any) -> Any:
+    def refuse(*_: Any, **__: Any) -> Any:
         raise EngineError("it does not agree")
 
-    monkeypatch.setattr("zsd.compile.job.write_draft", refuse)
+    monkeypatch.setattr("zsd.compile.job.write_int8", refuse)
     data, output = tmp_path / "rows.txt", tmp_path / "out"
     data.write_text("\n".join(TEXTS), encoding="utf-8")
     told = ["--data", str(data), "--label", "sports", "--label", "business", "--calibration-rows", "32"]
-    argv = ["compile", "--teacher", teacher_of("bert"), "--output", str(output), *told, "--draft", "1"]
-    argv += ["--engine", "onnxruntime", "openvino", "--min-agreement", "0"]
-    assert main(argv) == 0
+    argv = ["compile", "--teacher", teacher_of("bert"), "--output", str(output), *told, "--min-agreement", "0"]
+    assert main(argv) == 1
+    assert main([*argv, "--draft", "1", "--engine", "openvino"]) == 0
     figures = json.loads((output / "compile.json").read_text())
-    assert figures["draft"] is None and figures["not_made"]["draft"] == "it does not agree"
-    assert "onnx/int8.onnx" in figures["int8"] and "draft" not in {one["precision"] for one in figures["forms"]}
-    assert "compile: no draft: it does not agree" in capsys.readouterr().err
+    assert figures["draft"]["layers"] == 1 and figures["not_made"] == {"int8": "it does not agree"}
+    assert {one["precision"] for one in figures["forms"]} >= {"fp32", "draft"}
+    assert "int8" not in {one["precision"] for one in figures["forms"]}
+    assert "compile: no int8: it does not agree" in capsys.readouterr().err
+    assert "- not made: int8: it does not agree" in (output / "README.md").read_text()
 
 
 def test_a_compilation_that_was_killed_asks_the_teacher_for_what_is_missing_only(
@@ -462,11 +472,17 @@ def test_a_draft_is_for_the_labels_it_was_made_for(drafted: NLITeacher) -> None:
     widths = Widths(within=0.5, hypotheses=tuple(LABELS.hypotheses))
     write_recheck(Path(drafted.path), RECHECK_DRAFT, widths)
     load(LABELS)
-    load(LabelSet(names=("sports", "world")))
-    with pytest.raises(EngineError, match=r"made for other labels, not for 'This text is about health.': make one"):
-        load(LabelSet(names=("sports", "health")))
-    with pytest.raises(EngineError, match="made for other labels, not for --multi-label: make one"):
+    load(LabelSet(names=LABELS.names[::-1]))
+    for names, differs in ((("sports", "world"), "business"), ((*LABELS.names, "health"), "health")):
+        with pytest.raises(
+            EngineError, match=rf"not for these classes and templates \('This text is about {differs}\.'"
+        ):
+            load(LabelSet(names=names))
+    with pytest.raises(EngineError, match="has a draft not for --multi-label: make one"):
         load(LabelSet(names=LABELS.names, multi_label=True))
+    write_recheck(Path(drafted.path), RECHECK_DRAFT, replace(widths, columns=(2, 0)))
+    with pytest.raises(EngineError, match="has a draft for other --nli-classes: make one"):
+        load(LABELS)
 
 
 def test_texts_that_say_nothing_are_the_teachers_alone(drafted: NLITeacher) -> None:
@@ -481,6 +497,23 @@ def test_texts_that_say_nothing_are_the_teachers_alone(drafted: NLITeacher) -> N
     found, expected = scorer.by_teacher().score(TEXTS), plain.score(TEXTS)
     assert found.rechecked == 0
     np.testing.assert_array_equal(found.raw_entailment, expected.raw_entailment)
+
+
+def test_a_store_that_a_draft_made_is_reused_for_its_own_classes_only() -> None:
+    asked = {"teacher_fingerprint": "t", "nli_classes": None, "max_length": 64, "long_text": "truncate"}
+    identity = asked | {"labels": LABELS.to_dict()}
+
+    def check(precision: str, labels: LabelSet) -> None:
+        engines = [{"engine": "openvino", "precision": precision, "rows": 8}]
+        manifest = identity | {"normalization": NORMALIZATION, "folder": SOFT_LABELS, "engines": engines}
+        store: Any = SimpleNamespace(manifest=manifest, root="old")
+        check_reusable(store, identity | {"labels": labels.to_dict()})
+
+    fewer = LabelSet(names=LABELS.names[:2])
+    check("bf16", fewer)
+    check("draft", LABELS)
+    with pytest.raises(OutputError, match=r"--reuse old: .* a draft of the teacher made them, which decides between"):
+        check("draft", fewer)
 
 
 def test_flags_of_a_draft_that_make_no_sense_are_refused(

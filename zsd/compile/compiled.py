@@ -71,14 +71,16 @@ class Widths:
     Attributes:
         within: by the teacher itself in the fastest floating point; 0: none.
         exactly_within: after it by the teacher in fp32; 0: none. None: bf16 was not measured, and may not look.
-        hypotheses: what the form was made for; any where empty.
+        hypotheses: what the form was made for; anything where empty.
         multi_label: several of them may be true of one text.
+        columns: of entailment and contradiction, which it was made for.
     """
 
     within: float
     exactly_within: float | None = 0.0
     hypotheses: tuple[str, ...] = ()
     multi_label: bool = False
+    columns: tuple[int, ...] = ()
 
 
 def write_recheck(directory: Path, form: str, widths: Widths) -> None:
@@ -105,6 +107,7 @@ def read_recheck(checkpoint: Checkpoint, form: str) -> Widths | None:
             exactly_within=None if exactly is None else float(exactly),
             hypotheses=tuple(map(str, content.get("hypotheses", ()))),
             multi_label=bool(content.get("multi_label")),
+            columns=tuple(map(int, content.get("columns", ()))),
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         raise EngineError(f"{file} is damaged: make the form again with zsd compile") from None

@@ -39,6 +39,7 @@ from zsd.engines.draft import drafted, half_precision
 from zsd.engines.select import load_scorer
 from zsd.errors import EngineError, StoreError
 from zsd.labels import LabelSet
+from zsd.machine import describe_machine
 from zsd.teachers.nli import NLITeacher
 from zsd.teachers.scoring import Scorer
 
@@ -54,7 +55,7 @@ MOST_PASSES = 8
 MAX_LENGTH = 256
 """Tokens a pair is cut to in training: what is learned there holds for longer pairs too, and costs less."""
 
-PART_PAIRS = 8192
+PART_PAIRS = 4096
 """Pairs that the teacher gets at a time; what it said of them is kept in the cache."""
 
 WIDTHS = tuple(round(0.1 * step, 1) for step in range(1, 41))
@@ -119,8 +120,10 @@ def write_draft(
 
 
 def _content(teacher: NLITeacher, labels: LabelSet) -> tuple[str, ...]:
-    """All that a teacher's logits of a text follow from."""
-    versions = (torch.__version__, transformers.__version__, str(VERSION))
+    """What a teacher's logits of a text follow from, but for which of two engines ran it."""
+    packages = describe_machine()["versions"]
+    half = half_precision("torch", Placement())
+    versions = (torch.__version__, transformers.__version__, str(packages["openvino"]), half, str(VERSION))
     return (teacher.fingerprint, str(teacher.classes), str(teacher.max_length), *labels.hypotheses, *versions)
 
 
@@ -152,13 +155,24 @@ def _teacher_logits(teacher: NLITeacher, labels: LabelSet, texts: Sequence[str],
             def ask(file: Path, part: Sequence[str] = part) -> None:
                 if not scorers:
                     scorers.append(_teacher_scorer(teacher, labels, part, threads))
-                scores = scorers[0].score(part)
+                try:
+                    scores = scorers[0].score(part)
+                except EngineError as error:  # OpenVINO compiles a shape when it is first met
+                    if scorers[0].engine.name == "torch":
+                        raise
+                    say(f"compile: asking the teacher by torch: {error}")
+                    scorers.pop().close()
+                    scorers.append(_scorer_on("torch", teacher, labels, part, threads))
+                    scores = scorers[0].score(part)
                 np.save(file, np.stack([scores.raw_entailment, scores.raw_contradiction], axis=-1))
 
             began = time.time()
             file = cached_file("draft-logits", "logits.npy", *_content(teacher, labels), *part, make=ask)
             parts.append(_read(file, (len(part), len(labels.hypotheses), 2)))
-            shown.add(len(part), started=began)
+            if scorers:
+                shown.add(len(part), started=began)
+            else:  # it was asked by a run that was killed
+                shown.done, shown.before = shown.done + len(part), shown.before + len(part)
     finally:
         for scorer in scorers:
             scorer.close()
@@ -176,24 +190,24 @@ def _read(file: Path, shape: tuple[int, ...]) -> FloatArray:
 
 
 def _teacher_scorer(teacher: NLITeacher, labels: LabelSet, texts: Sequence[str], threads: int) -> Scorer:
-    placement = Placement(threads=threads)
-    lengths = LengthSample.of(all_pairs(teacher, labels, texts).lengths, max_length=teacher.max_length)
-
-    def load(engine: str) -> Scorer:
-        half = half_precision(engine, placement)
-        return load_scorer(engine, half, teacher, labels, placement, lengths=lengths, long_text="truncate")
-
     try:
-        return load("openvino")
+        return _scorer_on("openvino", teacher, labels, texts, threads)
     except EngineError as error:
         say(f"compile: asking the teacher by torch: {error}")
-        return load("torch")
+        return _scorer_on("torch", teacher, labels, texts, threads)
+
+
+def _scorer_on(engine: str, teacher: NLITeacher, labels: LabelSet, texts: Sequence[str], threads: int) -> Scorer:
+    placement = Placement(threads=threads)
+    half = half_precision(engine, placement)
+    lengths = LengthSample.of(all_pairs(teacher, labels, texts).lengths, max_length=teacher.max_length)
+    return load_scorer(engine, half, teacher, labels, placement, lengths=lengths, long_text="truncate")
 
 
 def _measured(
     teacher: NLITeacher, labels: LabelSet, texts: Sequence[str], directory: Path, least: float, threads: int
 ) -> dict[str, Any]:
-    """How the draft agrees alone and with what looks after it, in the precisions they have here; widths are written.
+    """How the draft agrees alone and with what looks after it, all by torch, in fp32 and bf16; the widths are written.
 
     Raises:
         EngineError: not as asked for.
@@ -207,7 +221,7 @@ def _measured(
     engine = load_engine("torch", drafted(teacher), placement, half)
     draft_PC = heldout.logits(engine.logits)
     engine.close()
-    found = heldout.with_recheck(draft_PC, least, MOST_RECHECKED, widths=WIDTHS, looks=looks)
+    found = heldout.with_recheck(draft_PC, least, MOST_RECHECKED, widths=WIDTHS, at_least=WIDTHS[0], looks=looks)
     say(
         f"compile: the draft alone has {found.alone:.1%} agreement; with {found.share:.1%} of the pairs run by the "
         f"teacher {found.agreement:.1%}, {found.expected:.1%} expected"
@@ -215,14 +229,15 @@ def _measured(
     if min(found.agreement, found.expected) < least:
         raise EngineError(
             f"a draft agrees with the teacher in {min(found.agreement, found.expected):.1%} of the held-out rows with "
-            f"{found.share:.0%} of the pairs run again: give more rows or --draft-steps, --draft 2, or a lower "
-            "--min-agreement"
+            f"{found.share:.0%} of the pairs run again: give more rows (or fewer --calibration-rows), more "
+            "--draft-steps, --draft 2, or a lower --min-agreement"
         )
     widths = Widths(
         within=found.within,
         exactly_within=exactly,
         hypotheses=tuple(labels.hypotheses),
         multi_label=labels.multi_label,
+        columns=(teacher.classes.entailment, teacher.classes.contradiction),
     )
     write_recheck(directory, RECHECK_DRAFT, widths)
     return {

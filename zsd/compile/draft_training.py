@@ -166,7 +166,7 @@ def train_draft(model: nn.Module, teacher: NLITeacher, rows: DraftRows, *, steps
         optimizer.zero_grad()
         saved.losses.append(float(loss.detach()))
         shown.add(sizes[step], started=started)
-        if (step + 1) % SAVE_EVERY == 0:
+        if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
             saved.save(step + 1)
             say(f"draft: step {step + 1:,} of {steps:,}, loss {mean_of(saved.losses[-SAVE_EVERY:]):.4f}")
     return mean_of(saved.losses[-max(1, steps // 10) :])

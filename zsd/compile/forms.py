@@ -75,7 +75,7 @@ def say_too_low(forms: Sequence[dict[str, Any]], least: float, rows: int) -> Non
         if form["precision"] in ("int8", DRAFT) and form.get("agreement", 1.0) < least:
             say(
                 f"compile: {form['engine']} {form['precision']} agrees on {form['agreement']:.1%} of {rows} held-out "
-                f"rows, {least:.1%} was asked for: give more --calibration-rows, or a higher --min-agreement"
+                f"rows, {least:.1%} was asked for: a higher --min-agreement leaves a margin"
             )
 
 

@@ -130,6 +130,7 @@ class HeldOut:
         most: float,
         *,
         widths: Sequence[float] = WITHIN,
+        at_least: float = 0.0,
         looks: Looks | None = None,
     ) -> Rechecked:
         """The agreement where sequences that are close are looked at again, and how close that is.
@@ -143,14 +144,15 @@ class HeldOut:
             least: agreement asked for.
             most: share of the sequences that may be looked at again.
             widths: how close is close, ascending: what is tried.
+            at_least: how close is close even where no second look is needed.
             looks: what looks again; the reference where None.
         """
         alone = self._agreement(logits_PC)
         if self.close is None:
             return Rechecked(alone=alone, agreement=alone, expected=alone, within=0.0, share=0.0)
         looks = looks or Looks(logits=self.logits_PC, exactly_within=0.0)
-        chosen = self._rechecked(logits_PC, looks, alone, 0.0)
-        for within in widths:
+        chosen = self._rechecked(logits_PC, looks, alone, at_least)
+        for within in (width for width in widths if width > at_least):
             if min(chosen.agreement, chosen.expected) >= 1 - (1 - least) * SPARED:
                 break
             wider = self._rechecked(logits_PC, looks, alone, within)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from typing import Any
 import zsd
 from zsd.compile.card import card_text, last_part
 from zsd.compile.checkpoint import RESULT, sparsity_by_layer, write_checkpoint, write_pruned
-from zsd.compile.compiled import DRAFT_FOLDER, FP32_ONNX
+from zsd.compile.compiled import FP32_ONNX
 from zsd.compile.directory import CARD, compile_into
 from zsd.compile.draft import write_draft
 from zsd.compile.draft_training import check_layers
@@ -94,16 +93,17 @@ def _fill(
     say("compile: exporting to ONNX")
     (directory / "onnx").mkdir()
     export_onnx(teacher, directory / FP32_ONNX)
+    draft = None
+    if config.draft is not None:
+        draft = write_draft(config, teacher, labels, rows, directory, threads)
     int8, not_made = _write_int8(config, teacher, labels, rows, directory, threads) if config.int8 else ({}, {})
-    draft, told = _write_draft(config, teacher, labels, rows, directory, threads, made=bool(int8 or pruning))
-    not_made |= told
     teacher = load_teacher(str(directory), max_length=config.max_length, nli_classes=config.nli_classes)
     forms, reference_NK = measure_forms(
         teacher_pass(teacher, labels, rows.heldout, threads=threads),
         labels,
         len(rows.heldout),
         engines=config.engine,
-        without=[name for name, made in (("int8", config.int8), (DRAFT, draft)) if not made],
+        without=[name for name, made in (("int8", int8), (DRAFT, draft)) if not made],
     )
     say_too_low(forms, config.min_agreement, len(rows.heldout))
     held: dict[str, Any] = {"rows": len(rows.heldout)}
@@ -142,34 +142,23 @@ def _fill(
     return figures
 
 
-def _write_draft(
-    config: CompileConfig,
-    teacher: NLITeacher,
-    labels: LabelSet,
-    rows: Rows,
-    directory: Path,
-    threads: int,
-    *,
-    made: bool,
-) -> tuple[dict[str, Any] | None, dict[str, str]]:
-    """What `write_draft` says of it, or why there is none although something else was made."""
-    if config.draft is None:
-        return None, {}
-    try:
-        return write_draft(config, teacher, labels, rows, directory, threads), {}
-    except EngineError as error:
-        if not made:
-            raise
-        say(f"compile: no draft: {error}")
-        shutil.rmtree(directory / DRAFT_FOLDER, ignore_errors=True)
-        return None, {DRAFT_FOLDER: str(error)}
-
-
 def _write_int8(
     config: CompileConfig, teacher: NLITeacher, labels: LabelSet, rows: Rows, directory: Path, threads: int
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """See `write_int8`."""
+    """See `write_int8`; where a draft was made, int8 may fail."""
     say(f"compile: int8: {len(rows.ranges)} rows set the ranges, {len(rows.selection)} decide what stays in fp32")
+    try:
+        return _int8_forms(config, teacher, labels, rows, directory, threads)
+    except EngineError as error:
+        if config.draft is None:
+            raise
+        say(f"compile: no int8: {error}")
+        return {}, {"int8": str(error)}
+
+
+def _int8_forms(
+    config: CompileConfig, teacher: NLITeacher, labels: LabelSet, rows: Rows, directory: Path, threads: int
+) -> tuple[dict[str, Any], dict[str, str]]:
     return write_int8(
         directory,
         all_pairs(teacher, labels, rows.ranges),

@@ -44,6 +44,7 @@ class TrainingState:
             "masks": self.masks,
             "losses": self.losses,
         }
+        self.file.parent.mkdir(parents=True, exist_ok=True)  # another process of the same job may have ended it
         scratch = self.file.with_suffix(f".{os.getpid()}")
         torch.save(content, scratch)
         scratch.replace(self.file)
@@ -54,6 +55,8 @@ class TrainingState:
         Raises:
             StoreError: the file is damaged.
         """
+        for scratch in self.file.parent.glob(f"{self.file.stem}.[0-9]*"):
+            scratch.unlink(missing_ok=True)
         if not self.file.is_file():
             return 0
         try:
@@ -64,11 +67,12 @@ class TrainingState:
             self.optimizer.load_state_dict(content["optimizer"])
             self.masks.update(content["masks"])
             self.losses.extend(content["losses"])
+            step = int(content["step"])
         except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError, TypeError) as error:
             reason = " ".join(str(error).split())[:100]
             raise StoreError(f"{self.file} is damaged ({reason}): delete it to start the training over") from None
-        say(f"{self.job}: going on from step {content['step']:,}")
-        return int(content["step"])
+        say(f"{self.job}: going on from step {step:,}")
+        return step
 
 
 def mean_of(losses: list[float]) -> float:

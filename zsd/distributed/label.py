@@ -10,6 +10,7 @@ from zsd.console import say
 from zsd.corpus import IngestResult
 from zsd.distributed.cluster import connect, run_tasks
 from zsd.distributed.store_job import JobPlan, run_store_job
+from zsd.engines.registry import DRAFT
 from zsd.errors import OutputError
 from zsd.known_rows import Reused
 from zsd.labelling import TeacherChoices
@@ -20,6 +21,7 @@ from zsd.shards import SOFT_LABELS, Store, read_json, store_root
 from zsd.storage import exists, join, resolve
 from zsd.teacher_plan import pair_lengths, plan_teacher
 from zsd.teachers.nli import absolute_checkpoint, load_teacher
+from zsd.teachers.recheck import check_draft
 from zsd.units import Unit
 
 UNIT_PAIRS = 1024
@@ -42,6 +44,8 @@ def label(config: LabelConfig) -> dict[str, Any]:
     labels = config.label_set()
     teacher = load_teacher(config.teacher, max_length=config.max_length, nli_classes=config.nli_classes)
     pair_lengths(teacher, ["probe"], labels, config.long_text)  # a hypothesis too long must leave nothing behind
+    if config.precision == DRAFT:
+        check_draft(teacher, labels)
     identity = {
         "labels": labels.to_dict(),
         "temperature": config.temperature,

@@ -49,7 +49,7 @@ def narrow_file(checkpoint: Checkpoint) -> Path:
         else:
             onnx.save(narrow, str(file))
 
-    made = cached_file("narrow", ONNX_FILE, checkpoint.fingerprint, source.name, NARROW_VERSION, make=make)
+    made = cached_file("narrow", ONNX_FILE, checkpoint.fingerprint, source, NARROW_VERSION, make=make)
     return made if made.stat().st_size else source
 
 

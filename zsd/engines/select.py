@@ -30,7 +30,7 @@ from zsd.errors import EngineError
 from zsd.labels import LabelSet
 from zsd.storage import first_line
 from zsd.teachers.nli import NLITeacher
-from zsd.teachers.recheck import load_rechecks
+from zsd.teachers.recheck import check_draft, load_rechecks
 from zsd.teachers.scoring import Prepared, Scorer, Scores
 
 REFERENCE = ("torch", "fp32")
@@ -79,6 +79,8 @@ def load_scorer(
         EngineError: the engine cannot run this teacher here.
         TeacherError: the checkpoint's weights cannot be loaded.
     """
+    if precision == DRAFT:
+        check_draft(teacher, labels)
     with ExitStack() as loaded:
         first = load_engine(engine, teacher, placement, precision)
         loaded.callback(first.close)
@@ -140,6 +142,8 @@ def choose_engine(
     Raises:
         EngineError: torch fp32 cannot run, or no candidate of the asked precision agrees.
     """
+    if precision == DRAFT:
+        check_draft(teacher, labels)
     rows = trial_rows(available=len(texts), pairs=pairs, labels=len(labels.hypotheses), min_agreement=min_agreement)
     crashed = on_trial.crashed if on_trial else ()
     if rows == 0 or REFERENCE in crashed:
@@ -156,9 +160,9 @@ def choose_engine(
     begin = on_trial.begin if on_trial else lambda candidate: None
     begin(REFERENCE)
     contest.run_reference(may_win=precision in (None, REFERENCE[1]))
-    guilty = {name for name, _ in crashed}
+    guilty = {name for name, candidate in crashed if candidate != DRAFT}  # which is several models, and may be too many
     for name, candidate in tried:
-        if name in guilty:
+        if (name, candidate) in crashed or name in guilty:
             contest.trials.append(
                 not_run(name, candidate, CRASHED if (name, candidate) in crashed else NOT_AFTER_CRASH)
             )
@@ -246,7 +250,7 @@ class _Contest:
         if self.best is None:
             return True
         at_once, each_length = LOADING[name]
-        models = 2 if precision == DRAFT else 1  # the teacher comes with it
+        models = 3 if precision == DRAFT else 1  # the teacher comes with it, in two precisions
         cost = models * (at_once + each_length * int(self.inside_NB.any(axis=0).sum())) + self.best_seconds
         spent = time.perf_counter() - self.started
         return spent + cost <= self.most_seconds and cost <= WORTH_SHARE * self.passes * self.best_seconds

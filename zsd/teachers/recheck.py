@@ -14,7 +14,7 @@ from zsd.buckets import LengthSample
 from zsd.compile.compiled import RECHECK_DRAFT, RECHECK_OPENVINO, Widths, read_recheck
 from zsd.engines import load_engine
 from zsd.engines.base import Engine, Placement
-from zsd.engines.draft import half_precision
+from zsd.engines.draft import drafted, half_precision
 from zsd.engines.registry import DRAFT
 from zsd.errors import EngineError
 from zsd.labels import LabelSet
@@ -73,15 +73,13 @@ def load_rechecks(
             close is close is missing or damaged.
         TeacherError: the checkpoint's weights cannot be loaded.
     """
-    draft = precision == DRAFT
-    looks = draft or (engine, precision) == ("openvino", "int8")
-    widths = read_recheck(teacher, RECHECK_DRAFT if draft else RECHECK_OPENVINO) if looks else None
-    if widths is None and draft:
-        raise EngineError(f"{teacher} has a draft without {RECHECK_DRAFT}: make it again with zsd compile")
+    draft, widths = precision == DRAFT, None
+    if draft:
+        widths = check_draft(teacher, labels)
+    elif (engine, precision) == ("openvino", "int8"):
+        widths = read_recheck(teacher, RECHECK_OPENVINO)
     if widths is None:
         return ()
-    if draft:
-        _check_asked(teacher, labels, widths)
     half = half_precision(engine, placement)
     second = half if widths.exactly_within is not None else "fp32"
     wanted = [(second, widths.within, draft)] if widths.within else []
@@ -106,16 +104,23 @@ def load_rechecks(
     return tuple(found)
 
 
-def _check_asked(teacher: NLITeacher, labels: LabelSet, widths: Widths) -> None:
-    """A draft knows its teacher's answers to some hypotheses only.
+def check_draft(teacher: NLITeacher, labels: LabelSet) -> Widths:
+    """How close is close after a teacher's draft, which knows its answers to some hypotheses only.
 
     Raises:
-        EngineError: others are asked.
+        EngineError: the teacher has no draft, it was made for others, or what says how close is close is damaged.
     """
-    other = [one for one in labels.hypotheses if one not in widths.hypotheses] if widths.hypotheses else []
-    if other or labels.multi_label != widths.multi_label:
-        told = f"not for {other[0]!r}" if other else f"{'not ' * labels.multi_label}for --multi-label"
-        raise EngineError(
-            f"{teacher} has a draft that was made for other labels, {told}: make one for these with zsd compile, or "
-            "name another --precision"
-        )
+    drafted(teacher)
+    widths = read_recheck(teacher, RECHECK_DRAFT)
+    if widths is None or not widths.within > 0:
+        raise EngineError(f"{teacher} has a draft without a sound {RECHECK_DRAFT}: make it again with zsd compile")
+    told = None
+    if widths.hypotheses and (other := {*labels.hypotheses} ^ {*widths.hypotheses}):
+        told = f"not for these classes and templates ({min(other)!r} is in one of the two only)"
+    elif labels.multi_label != widths.multi_label:
+        told = "for --multi-label" if widths.multi_label else "not for --multi-label"
+    elif widths.columns and widths.columns != (teacher.classes.entailment, teacher.classes.contradiction):
+        told = "for other --nli-classes"
+    if told:
+        raise EngineError(f"{teacher} has a draft {told}: make one with zsd compile, or name another --precision")
+    return widths

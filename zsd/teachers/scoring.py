@@ -132,7 +132,7 @@ class Scorer:
 
     def by_teacher(self) -> Scorer:
         """The same without a draft: for texts that it was not trained on, such as random words."""
-        if self.engine.precision != DRAFT or not self.rechecks:
+        if self.engine.precision != DRAFT:
             return self
         other = copy.copy(self)
         first, *rest = self.rechecks
