@@ -294,7 +294,7 @@ def test_a_teacher_is_compiled_with_a_draft_and_used(
     figures = json.loads((tmp_path / "figures.json").read_text())
     made = figures["draft"]
     assert (made["layers"], made["steps"], made["rows"], made["pairs_of_a_step"]) == (1, 9, 36, 64)
-    assert 0 <= made["agreement_alone"] <= 1 and 0 <= made["agreement"] <= 1 and 0 < made["rechecked"] <= 1
+    assert 0 <= made["agreement_alone"] <= 1 and 0 <= made["agreement"] <= 1 and 0 <= made["rechecked"] <= 1
     assert [(form["engine"], form["precision"]) for form in figures["forms"]] == [
         ("torch", "fp32"),
         ("openvino", "fp32"),
