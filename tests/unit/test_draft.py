@@ -217,6 +217,7 @@ def test_an_engine_with_a_draft_is_told_from_the_teacher_on_it(teacher: NLITeach
     write_recheck(Path(drafted.path), RECHECK_DRAFT, Widths(within=0.6))
     assert load_teacher(drafted.path).fingerprint != before
     assert [one for one in candidates(drafted, Placement()) if one[1] == "draft"] == [
+        ("native", "draft"),
         ("openvino", "draft"),
         ("torch", "draft"),
     ]
@@ -547,7 +548,7 @@ def test_a_benchmark_shows_a_teacher_with_its_draft(drafted: NLITeacher) -> None
     )
     found = [one for one in line if one.precision == "draft"]
     assert {(one.kind, one.engine) for one in found} == {
-        (kind, engine) for kind in ("teacher", "compiled") for engine in ("torch", "openvino")
+        (kind, engine) for kind in ("teacher", "compiled") for engine in ("torch", "openvino", "native")
     }
     sizes = [(Path(drafted.path) / name).stat().st_size for name in ("model.safetensors", "draft/model.safetensors")]
     assert weights_mb(found[0]) == pytest.approx(sum(sizes) / 2**20)

@@ -31,6 +31,7 @@ def test_combinations_are_those_of_the_entries() -> None:
         *(("deepsparse", "fp32"), ("deepsparse", "int8")),
         *(("openvino", "fp32"), ("openvino", "bf16"), ("openvino", "int8"), ("openvino", "draft")),
         *(("onnxruntime", "fp32"), ("onnxruntime", "int8")),
+        *(("native", "bf16"), ("native", "draft")),
     ]
     assert combinations("cuda") == [("torch", one) for one in ("fp32", "bf16", "fp16", "draft")]
     assert runs_on("cuda") == ["torch"] and combinations("tpu") == []

@@ -31,7 +31,7 @@ def test_without_a_choice_every_engine_that_can_run_the_teacher_takes_part(
     found = line(teacher_of("bert"), student)
     engines = {(one.engine, one.precision) for one in found if one.kind == "teacher"}
     assert {("torch", "fp32"), ("torch", "bf16"), ("deepsparse", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"),
-            ("onnxruntime", "fp32")} == engines  # fmt: skip
+            ("onnxruntime", "fp32"), ("native", "bf16")} == engines  # fmt: skip
     assert [one.name for one in found[:2]] == [PIPELINE, RECIPE]
     assert [one.precision for one in found if one.kind == "student"] == ["fp32", "bf16"]
     assert len({one.name for one in found}) == len(found)

@@ -41,7 +41,7 @@ from zsd.errors import EngineError, StoreError
 from zsd.labels import LabelSet
 from zsd.machine import describe_machine
 from zsd.teachers.nli import NLITeacher
-from zsd.teachers.scoring import Scorer
+from zsd.teachers.scoring import Scorer, Scores
 
 STEPS = 1500
 """Training steps where none are given, at most."""
@@ -57,6 +57,9 @@ MAX_LENGTH = 256
 
 PART_PAIRS = 4096
 """Pairs that the teacher gets at a time; what it said of them is kept in the cache."""
+
+ASKED_BY = ("native", "openvino", "torch")
+"""Engines that may give the teacher's logits, the fastest first."""
 
 WIDTHS = tuple(round(0.1 * step, 1) for step in range(1, 41))
 """How close is close, as differences of raw logits: what is tried."""
@@ -120,7 +123,7 @@ def write_draft(
 
 
 def _content(teacher: NLITeacher, labels: LabelSet) -> tuple[str, ...]:
-    """What a teacher's logits of a text follow from, but for which of two engines ran it."""
+    """What a teacher's logits of a text follow from, but for which of the engines ran it."""
     packages = describe_machine()["versions"]
     half = half_precision("torch", Placement())
     versions = (torch.__version__, transformers.__version__, str(packages["openvino"]), half, str(VERSION))
@@ -137,7 +140,7 @@ def _work(layers: int, steps: int, teacher: NLITeacher, labels: LabelSet, texts:
 def _teacher_logits(teacher: NLITeacher, labels: LabelSet, texts: Sequence[str], threads: int) -> FloatArray:
     """[N, H, 2] the teacher's entailment and contradiction logits, part by part, each kept in the cache.
 
-    By OpenVINO, or where it cannot run this teacher by torch, in bf16 where the processor has it: its rounding is small
+    By the first of `ASKED_BY` that can run this teacher, in bf16 where the processor has it: its rounding is small
     beside what a draft is off by, and the draft itself is held to fp32.
 
     Raises:
@@ -146,6 +149,7 @@ def _teacher_logits(teacher: NLITeacher, labels: LabelSet, texts: Sequence[str],
     say(f"compile: the teacher's logits of {len(texts):,} rows, {len(texts) * len(labels.hypotheses):,} pairs")
     part_rows = max(1, PART_PAIRS // len(labels.hypotheses))
     shown = Progress("compile: asking the teacher", total=len(texts))
+    left = list(ASKED_BY)
     scorers: list[Scorer] = []
     parts = []
     try:
@@ -153,17 +157,7 @@ def _teacher_logits(teacher: NLITeacher, labels: LabelSet, texts: Sequence[str],
             part = texts[start : start + part_rows]
 
             def ask(file: Path, part: Sequence[str] = part) -> None:
-                if not scorers:
-                    scorers.append(_teacher_scorer(teacher, labels, part, threads))
-                try:
-                    scores = scorers[0].score(part)
-                except EngineError as error:  # OpenVINO compiles a shape when it is first met
-                    if scorers[0].engine.name == "torch":
-                        raise
-                    say(f"compile: asking the teacher by torch: {error}")
-                    scorers.pop().close()
-                    scorers.append(_scorer_on("torch", teacher, labels, part, threads))
-                    scores = scorers[0].score(part)
+                scores = _scored(scorers, left, teacher, labels, part, threads)
                 np.save(file, np.stack([scores.raw_entailment, scores.raw_contradiction], axis=-1))
 
             began = time.time()
@@ -179,6 +173,25 @@ def _teacher_logits(teacher: NLITeacher, labels: LabelSet, texts: Sequence[str],
     return np.concatenate(parts)
 
 
+def _scored(
+    scorers: list[Scorer], left: list[str], teacher: NLITeacher, labels: LabelSet, texts: Sequence[str], threads: int
+) -> Scores:
+    """What the first of the engines that can says of a part; it is kept for the next, those that cannot are not."""
+    while True:
+        try:
+            if not scorers:
+                scorers.append(_scorer_on(left[0], teacher, labels, texts, threads))
+            return scorers[0].score(texts)
+        except EngineError as error:  # also with the first rows: OpenVINO compiles a shape when it is first met
+            if len(left) == 1:
+                raise
+            say(f"compile: the teacher is asked by {left[1]}: {error}")
+            del left[0]
+            for scorer in scorers:
+                scorer.close()
+            scorers.clear()
+
+
 def _read(file: Path, shape: tuple[int, ...]) -> FloatArray:
     try:
         logits = np.asarray(np.load(file), dtype=np.float32)
@@ -187,14 +200,6 @@ def _read(file: Path, shape: tuple[int, ...]) -> FloatArray:
     if logits.shape != shape:
         raise StoreError(f"{file} is damaged (it holds {logits.shape}): delete it, and run the same command again")
     return logits
-
-
-def _teacher_scorer(teacher: NLITeacher, labels: LabelSet, texts: Sequence[str], threads: int) -> Scorer:
-    try:
-        return _scorer_on("openvino", teacher, labels, texts, threads)
-    except EngineError as error:
-        say(f"compile: asking the teacher by torch: {error}")
-        return _scorer_on("torch", teacher, labels, texts, threads)
 
 
 def _scorer_on(engine: str, teacher: NLITeacher, labels: LabelSet, texts: Sequence[str], threads: int) -> Scorer:

@@ -8,7 +8,9 @@ from zsd.engines.registry import DRAFT, combinations
 from zsd.teachers.nli import NLITeacher
 
 LIKELY = (
+    ("native", DRAFT),
     ("openvino", DRAFT),
+    ("native", "bf16"),
     ("deepsparse", "int8"),
     ("openvino", "int8"),
     ("openvino", "bf16"),

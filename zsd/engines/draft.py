@@ -86,5 +86,5 @@ def half_precision(name: str, placement: Placement) -> str:
 
         there = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
         return "bf16" if there else "fp16"
-    halves = has_bf16(openvino_core()) if name == "openvino" else name == "torch" and cpu_has_bf16()
+    halves = has_bf16(openvino_core()) if name == "openvino" else name in ("torch", "native") and cpu_has_bf16()
     return "bf16" if halves else "fp32"

@@ -54,6 +54,9 @@ ENGINES: Mapping[str, Registered] = MappingProxyType(
         "onnxruntime": Registered(
             module="zsd.engines.onnxruntime", class_name="ONNXRuntimeEngine", precisions={"cpu": ("fp32", "int8")}
         ),
+        "native": Registered(
+            module="zsd.engines.native.engine", class_name="NativeEngine", precisions={"cpu": ("bf16", DRAFT)}
+        ),
     }
 )
 ENGINE_NAMES = tuple(ENGINES)

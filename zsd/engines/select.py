@@ -50,9 +50,16 @@ BAD_SHARE = 0.1
 WORTH_SHARE = 0.25
 """Most of the best engine's time for the job that one more candidate may cost: if it is a third faster, that pays."""
 
-LOADING = {"torch": (3.0, 0.0), "onnxruntime": (6.0, 0.0), "openvino": (6.0, 0.4), "deepsparse": (9.0, 2.2)}
+LOADING = {
+    "torch": (3.0, 0.0),
+    "native": (6.0, 0.0),
+    "onnxruntime": (6.0, 0.0),
+    "openvino": (6.0, 0.4),
+    "deepsparse": (9.0, 2.2),
+}
 """Seconds an engine is expected to need before its first pair, and more for each length it compiles: the bundled
-teacher on two cores, with a few seconds for the ONNX export, which may lie in the cache."""
+teacher on two cores, with a few seconds for the ONNX export or the native engine's compiler, whose files may lie in the
+cache."""
 
 UNTRIED = "chosen untried: the job is too small for a trial to pay"
 UNTRIED_AFTER_CRASH = "chosen untried: a process died while it scored sample rows with torch fp32"

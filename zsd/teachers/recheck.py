@@ -15,7 +15,7 @@ from zsd.compile.compiled import RECHECK_DRAFT, RECHECK_OPENVINO, Widths, read_r
 from zsd.engines import load_engine
 from zsd.engines.base import Engine, Placement
 from zsd.engines.draft import drafted, half_precision
-from zsd.engines.registry import DRAFT
+from zsd.engines.registry import DRAFT, precisions_of
 from zsd.errors import EngineError
 from zsd.labels import LabelSet
 from zsd.teachers.nli import NLITeacher
@@ -26,6 +26,10 @@ FEW_BUCKETS = 5
 FEW_TOKENS = 256
 """Tokens of a call there: of a thousand pairs some three to six are close (CLINC150, AG News), shared out among the
 lanes. So few are left to fp32, too. Of a draft's a hundred and more are close, which run as any others."""
+
+
+EXACT = "torch"
+"""What runs in fp32 the pairs of an engine that has none: the reference."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +92,8 @@ def load_rechecks(
     with ExitStack() as loaded:
         found = []
         for more_precise, within, many in wanted:
-            one = load_engine(engine, teacher, placement, more_precise)
+            name = engine if more_precise in precisions_of(engine, placement.device) else EXACT
+            one = load_engine(name, teacher, placement, more_precise)
             loaded.callback(one.close)
             most = max(1, one.most_buckets // 2)  # the memory for compiled shapes is shared with the first look
             few = not many and placement.device == "cpu"
