@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from zsd.assets import BUNDLED_TEACHER, sample_path
 from zsd.config import NLI_HELP
-from zsd.engines.registry import ENGINE_NAMES
+from zsd.engines.registry import DRAFT, ENGINE_NAMES, precisions_of
 from zsd.errors import ConfigError
 from zsd.labels import DEFAULT_TEMPLATE, LabelSet, read_label_file
 from zsd.options import Options, option
@@ -83,16 +83,16 @@ class CompileConfig(Options):
         for one in self.engine:
             known = ", ".join(ENGINE_NAMES)
             self._check(one in ENGINE_NAMES, "engine", f"{one!r}: use {known}")
-        if self.int8 and self.engine and not {"deepsparse", "onnxruntime", "openvino"} & set(self.engine):
-            raise ConfigError("--engine torch has no int8 form: add --no-int8, or name another engine")
+        if self.int8 and not self._among_the_engines("int8"):
+            told = "has no int8 form: add --no-int8, or name another engine"
+            raise ConfigError(f"--engine {' '.join(self.engine)} {told}")
         self._at_least(1, "draft", "draft_steps")
         self._check(
             self.draft_steps is None or self.draft is not None, "draft_steps", "for a draft: give --draft 1 too"
         )
-        if self.draft is not None and self.engine and not {"openvino", "torch"} & set(self.engine):
-            raise ConfigError(
-                f"--engine {' '.join(self.engine)} has no draft: leave --draft away, or add openvino or torch"
-            )
+        if self.draft is not None and not self._among_the_engines(DRAFT):
+            offered = " or ".join(name for name in ENGINE_NAMES if DRAFT in precisions_of(name))
+            raise ConfigError(f"--engine {' '.join(self.engine)} has no draft: leave --draft away, or add {offered}")
         if self.sparsity == 0 and not self.int8 and self.draft is None:
             raise ConfigError("nothing to compile: give --sparsity above 0, --int8 or --draft 1")
         named = self.labels is not None or bool(self.label)
@@ -122,3 +122,7 @@ class CompileConfig(Options):
         file = self.labels if self.data else str(sample_path("labels.txt"))
         names = self.label or read_label_file(str(file))
         return LabelSet(names=names, template=self.template, multi_label=self.multi_label)
+
+    def _among_the_engines(self, precision: str) -> bool:
+        """Whether an engine that was named has a precision; all are where none was."""
+        return not self.engine or any(precision in precisions_of(name) for name in self.engine)

@@ -142,13 +142,15 @@ def test_a_batch_that_is_longer_than_the_model_is_one_line(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("family", ["electra", "deberta-v2", "modernbert"])
 def test_another_architecture_is_refused(family: str, teacher_of: Callable[..., str]) -> None:
-    with pytest.raises(EngineError, match=r"runs BERT, RoBERTa, DistilBERT with GELU, not .*ForSequenceClassification"):
+    with pytest.raises(EngineError, match=r"runs classifiers of BERT, RoBERTa and DistilBERT with GELU, not a \w+ of"):
         load_engine("native", load_teacher(teacher_of(family)), Placement(), "bf16")
 
 
 def test_another_activation_is_refused(tmp_path: Path) -> None:
     teacher = teacher_of_shape(tmp_path, "heads of 8", hidden_act="relu")
-    with pytest.raises(EngineError, match="with GELU, not BertForSequenceClassification with relu: use another"):
+    with pytest.raises(
+        EngineError, match="with GELU, not a BertForSequenceClassification of bert: use another --engine"
+    ):
         load_engine("native", teacher, Placement(), "bf16")
 
 

@@ -33,7 +33,7 @@ def test_without_a_choice_every_engine_that_can_run_the_teacher_takes_part(
     assert {("torch", "fp32"), ("torch", "bf16"), ("deepsparse", "fp32"), ("openvino", "fp32"), ("openvino", "bf16"),
             ("onnxruntime", "fp32"), ("native", "bf16")} == engines  # fmt: skip
     assert [one.name for one in found[:2]] == [PIPELINE, RECIPE]
-    assert [one.precision for one in found if one.kind == "student"] == ["fp32", "bf16"]
+    assert [one.precision for one in found if one.kind == "student"] == ["fp32", "bf16", "bf16"]
     assert len({one.name for one in found}) == len(found)
 
 

@@ -207,7 +207,8 @@ def test_students_of_all_kinds_are_measured_alike(
     students = (student, light["static"], light["linear"])
     found = run(line(teacher_of("bert"), student, students=students), rounds=1)
     rows = {name: row for name, row in by_name(found).items() if row["kind"] == "student"}
-    assert rows.keys() == {"student, torch fp32", "student, torch bf16", "student static", "student linear"}
+    encoders = {f"student, {one}" for one in ("torch fp32", "torch bf16", "native bf16")}
+    assert rows.keys() == encoders | {"student static", "student linear"}
     for name, row in rows.items():
         assert row["rows_per_second"] > 0 and row["flops_per_row"] > 0 and row["accuracy"] is not None, name
         assert row["rows"] == len(TEXTS) or name == "student, torch bf16"

@@ -9,8 +9,10 @@ from typing import Any
 from zsd.benchmark.contestants import Contestant
 from zsd.engines.base import Placement
 from zsd.engines.candidates import candidates
+from zsd.engines.native.weights import fits
 from zsd.engines.registry import DRAFT
 from zsd.labels import LabelSet
+from zsd.students.checkpoint import read_checkpoint
 from zsd.students.folder import student_kind
 from zsd.teachers.nli import load_teacher
 
@@ -18,6 +20,9 @@ REFERENCE = "torch:fp32"
 """What every other contestant is compared with; it always takes part."""
 
 STUDENT_ENGINES = ("torch:fp32", "torch:bf16")
+NATIVE = "native:bf16"
+"""Where the kernels know the student's architecture."""
+
 OWN_ENGINES = {"static": "torch:fp32", "linear": "scikit-learn:fp32"}
 
 PIPELINE = "transformers pipeline"
@@ -47,7 +52,7 @@ def line_up(
         engines: ``ENGINE:PRECISION`` for the teacher and its forms; all there are where empty.
         threads: processor threads of each.
         recipe: whether the old DeepSparse recipe's loop takes part.
-        student_engines: ``ENGINE:PRECISION`` for students that are encoders; `STUDENT_ENGINES` where empty.
+        student_engines: ``ENGINE:PRECISION`` for students that are encoders; else `STUDENT_ENGINES` and `NATIVE`.
     """
     common: dict[str, Any] = {"labels": labels, "nli_classes": nli_classes, "threads": threads}
 
@@ -70,7 +75,8 @@ def line_up(
     for name, directory in named_students(students).items():
         kind = student_kind(directory)
         if kind == "encoder":
-            for choice in student_engines or STUDENT_ENGINES:
+            native = (NATIVE,) if fits(read_checkpoint(directory).config) else ()
+            for choice in student_engines or (*STUDENT_ENGINES, *native):
                 line.append(one(f"{name}, {_spaced(choice)}", "student", choice, directory))
         else:
             line.append(one(name, "student", OWN_ENGINES[kind], directory))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from zsd.compile.compiled import DRAFT_CONFIG, INT8_ONNX, INT8_OPENVINO, compiled_file
 from zsd.engines.base import Placement
+from zsd.engines.native.weights import fits
 from zsd.engines.registry import DRAFT, combinations
 from zsd.teachers.nli import NLITeacher
 
@@ -37,7 +38,9 @@ def candidates(teacher: NLITeacher, placement: Placement) -> list[tuple[str, str
 
 
 def _made(teacher: NLITeacher, engine: str, precision: str) -> bool:
-    """Whether `zsd compile` made what the precision needs, if it needs anything."""
+    """Whether the engine knows the architecture, and `zsd compile` made what the precision needs, if anything."""
+    if engine == "native" and not fits(teacher.config):
+        return False
     if precision == DRAFT:
         return compiled_file(teacher, DRAFT_CONFIG) is not None
     return precision != "int8" or compiled_file(teacher, INT8_FORMS[engine]) is not None

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from zsd.errors import EngineError
+from zsd.joint_encoder import is_joint
 
 CHUNK = 384
 """Rows of the feed-forward block's second weight that are stored together, as in ``encoder.cpp``."""
@@ -51,7 +52,13 @@ class ModelStruct(ctypes.Structure):
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """Where an architecture keeps its tensors, by the names of the kernels'; those of a layer below ``layers``."""
+    """Where an architecture keeps its tensors, by the names of the kernels'; those of a layer below ``layers``.
+
+    Attributes:
+        activation: key of config.json that names the feed-forward block's.
+        relu: the classifier's dense layer has it; else tanh.
+        first_place: the first token's position after that of padding; positions begin at 0 where None.
+    """
 
     layers: str
     queries: str
@@ -66,6 +73,7 @@ class Family:
     classes: str
     activation: str = "hidden_act"
     relu: bool = False
+    first_place: int | None = None
 
 
 BERT = Family(
@@ -81,9 +89,10 @@ BERT = Family(
     dense="bert.pooler.dense",
     classes="classifier",
 )
+ROBERTA = replace(BERT, dense="classifier.dense", classes="classifier.out_proj", first_place=1)
 FAMILIES = {
     "bert": BERT,
-    "roberta": replace(BERT, dense="classifier.dense", classes="classifier.out_proj"),
+    **dict.fromkeys(("roberta", "xlm-roberta", "camembert"), ROBERTA),
     "distilbert": Family(
         layers="transformer.layer",
         queries="attention.q_lin",
@@ -100,7 +109,7 @@ FAMILIES = {
         relu=True,
     ),
 }
-"""By what the model calls its encoder: XLM-RoBERTa and CamemBERT are RoBERTa in all but their vocabulary."""
+"""By type of model, which config.json tells."""
 
 
 class Packed:
@@ -134,21 +143,28 @@ class Packed:
             setattr(struct, name, kept.data_ptr())
 
 
-def pack(model: torch.nn.Module) -> Packed:
-    """An fp32 classifier's weights for the kernels.
+def fits(config: Any) -> bool:
+    """Whether the kernels run a classifier of such a configuration: BERT, RoBERTa or DistilBERT, with exact GELU."""
+    family = FAMILIES.get(config.model_type)
+    if family is None or is_joint(config) or getattr(config, "is_decoder", False):
+        return False
+    return getattr(config, family.activation) in GELUS
+
+
+def pack(model: Any) -> Packed:
+    """A classifier's weights, in fp32, for the kernels.
 
     Raises:
-        EngineError: it is no BERT, RoBERTa or DistilBERT with exact GELU.
+        EngineError: they do not run such a model.
     """
-    encoder = str(model.base_model_prefix)
-    family = FAMILIES.get(encoder)
     config = model.config
-    activation = family and getattr(config, family.activation)
-    if family is None or activation not in GELUS or getattr(config, "is_decoder", False):
-        of = type(model).__name__ if family is None else f"{type(model).__name__} with {activation}"
-        raise EngineError(f"the native engine runs BERT, RoBERTa, DistilBERT with GELU, not {of}: use another --engine")
-    state = {name: tensor.detach().float() for name, tensor in model.state_dict().items()}
-    return _packed(state, config, family, f"{encoder}.")
+    if not fits(config):
+        raise EngineError(
+            "the native engine runs classifiers of BERT, RoBERTa and DistilBERT with GELU, not a "
+            f"{type(model).__name__} of {config.model_type}: use another --engine"
+        )
+    state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+    return _packed(state, config, FAMILIES[config.model_type], f"{model.base_model_prefix}.")
 
 
 def _packed(state: Mapping[str, torch.Tensor], config: Any, family: Family, prefix: str) -> Packed:
@@ -160,17 +176,17 @@ def _packed(state: Mapping[str, torch.Tensor], config: Any, family: Family, pref
     types = state.get(f"{embeddings}token_type_embeddings.weight")
     if types is not None and len(types) == 1:  # RoBERTa: a constant
         places, types = places + types[0], None
-    padding = int(config.pad_token_id) + 1 if prefix == "roberta." else 0
+    first_place = 0 if family.first_place is None else int(config.pad_token_id) + family.first_place
     dense, classes = state[f"{family.dense}.weight"], state[f"{family.classes}.weight"]
     down_name = f"{prefix}{family.layers}.{{}}.{family.down}.weight"
     struct = packed.model
     struct.layers, struct.hidden, struct.heads = int(config.num_hidden_layers), hidden, heads
     struct.H, struct.D, struct.I = _padded(hidden), _padded(head), _padded(state[down_name.format(0)].shape[1])
-    struct.first_place, struct.has_types = padding, types is not None
+    struct.first_place, struct.has_types = first_place, types is not None
     struct.classes, struct.head_activation = len(classes), family.relu
     struct.epsilon = float(getattr(config, "layer_norm_eps", 1e-12))
     packed.classes, packed.words = len(classes), len(words)
-    packed.longest, packed.types = len(places) - padding, 0 if types is None else len(types)
+    packed.longest, packed.types = len(places) - first_place, 0 if types is None else len(types)
     packed.put(
         struct,
         words=_wide(words),
