@@ -45,6 +45,7 @@ class StandInEngine:
     name = "torch"
     buckets: tuple[int, ...] | None = None
     most_buckets = 1
+    pads = True
     lanes = Lanes(1)
     token_budget = 8192
     fingerprint = "stand-in"

@@ -30,6 +30,7 @@ class Asked:
 
     name, precision, fingerprint, token_budget = "asked", "fp32", "asked", 24
     most_buckets = 8
+    pads = True
     buckets: tuple[int, ...] | None = None
 
     def __init__(self, lanes: int, do: Any = lambda numbers: None) -> None:

@@ -21,7 +21,9 @@ from zsd.engines.native import engine as native
 from zsd.engines.native import library
 from zsd.engines.native.weights import LayerStruct, ModelStruct, panels
 from zsd.errors import EngineError
+from zsd.labels import LabelSet
 from zsd.teachers.nli import NLITeacher, load_teacher
+from zsd.teachers.scoring import Scorer
 
 SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     "heads of 8": ("bert", {}),
@@ -94,6 +96,16 @@ def test_a_rows_logits_depend_on_the_row_alone(tiles: bool, tmp_path: Path) -> N
             np.testing.assert_array_equal(engine.logits(alone)[0], together[row])
         backwards = engine.logits({name: np.pad(array, ((0, 0), (0, 1)))[::-1] for name, array in batch.items()})
     np.testing.assert_array_equal(backwards[::-1], together)
+
+
+def test_padding_is_no_work(tmp_path: Path) -> None:
+    teacher = teacher_of_shape(tmp_path, "heads of 8")
+    labels = LabelSet(names=("sports", "business"))
+    for name, precision, wasted in (("native", "bf16", False), ("torch", "fp32", True)):
+        with closing(
+            Scorer(teacher, load_engine(name, teacher, Placement(), precision), labels, buckets=None)
+        ) as scorer:
+            assert (scorer.score(["One.", "A longer one, of several words."]).padding_waste > 0) == wasted
 
 
 def test_lanes_give_what_one_thread_does(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ class Fake:
     """Logits by arithmetic on the token ids, time by a clock of the test's own."""
 
     token_budget = 4096
-    threads, lanes, most_buckets, fingerprint = 1, Lanes(1), 8, "fake"
+    threads, lanes, most_buckets, pads, fingerprint = 1, Lanes(1), 8, True, "fake"
 
     def __init__(
         self,

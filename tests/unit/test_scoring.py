@@ -98,7 +98,7 @@ class Spoiled:
     """An engine that returns what it is told."""
 
     name, precision, fingerprint, token_budget = "spoiled", "fp32", "spoiled", 512
-    threads, lanes, most_buckets = 1, Lanes(1), 8
+    threads, lanes, most_buckets, pads = 1, Lanes(1), 8, True
     buckets: tuple[int, ...] | None = None
 
     def __init__(self, out: Callable[[int], Any]) -> None:

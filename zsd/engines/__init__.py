@@ -1,12 +1,13 @@
 """How a model runs. A teacher or a student says what a text means, an engine runs the tensor program.
 
-Families run on all four engines in fp32 by `tests/unit/test_engines.py`, with small models, every row within 1e-3 of
+Families run on the four engines with fp32 by `tests/unit/test_engines.py`, with small models, every row within 1e-3 of
 torch's logits: BERT (so MiniLM), RoBERTa, DistilBERT, ELECTRA, DeBERTa-v2 (so v3), ModernBERT. Any other runs in torch;
 the other engines take it if torch exports it to ONNX (`zsd.compile.export`), and hold what they compile to torch's
 logits before they use it (`zsd.compile.probes`).
 
 OpenVINO, and ONNX Runtime in fp32, run the last layer for the first token only, where that is all a classifier reads
-(`zsd.compile.first_token`); torch, DeepSparse and the int8 form that it shares with ONNX Runtime run it whole.
+(`zsd.compile.first_token`), and so do our own kernels (`zsd.engines.native`: BERT, RoBERTa, DistilBERT, in bf16);
+torch, DeepSparse and the int8 form that it shares with ONNX Runtime run it whole.
 
 Two threads of an AMD Zen 5 (AVX-512 with bf16 and VNNI, no AMX), the bundled teacher, every layer whole, 48 rows of AG
 News, K = 4, medians of 5 alternating passes of three runs, rows/s: torch fp32 24-27, torch bf16 67-76, ONNX Runtime

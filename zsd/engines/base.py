@@ -39,13 +39,14 @@ class Engine(Protocol):
     once a shape).
 
     Attributes:
-        name: ``torch``, ``deepsparse``, ``openvino``, ``onnxruntime``.
+        name: ``torch``, ``deepsparse``, ``openvino``, ``onnxruntime``, ``native``.
         precision: ``fp32``, ``bf16``, ``fp16``, ``int8`` or ``draft``.
         threads: processor threads it uses.
         fingerprint: engine, version of its library, precision and what it runs: two engines with the same one give
             the same logits on the same processor.
         buckets: the only lengths the engine runs, or None where any length goes.
         most_buckets: most of them that should be used, since each is compiled and has weights of its own.
+        pads: whether it computes the padding of a batch too.
         lanes: how many batches run side by side, and the threads to call `logits` in; a single
             batch, or all where there is one lane, run in the caller's (`zsd.engines.run`).
         token_budget: most padded tokens a batch should have.
@@ -57,6 +58,7 @@ class Engine(Protocol):
     fingerprint: str
     buckets: tuple[int, ...] | None
     most_buckets: int
+    pads: bool
     lanes: Lanes
 
     @property

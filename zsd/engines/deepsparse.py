@@ -66,6 +66,7 @@ class DeepSparseEngine:
     """
 
     name = "deepsparse"
+    pads = True
 
     def __init__(self, checkpoint: Checkpoint, placement: Placement, precision: str = "fp32") -> None:
         self.precision = precision

@@ -40,6 +40,7 @@ class DraftEngine:
         self.fingerprint = f"{draft.fingerprint}, draft of {teacher.fingerprint}"
         self.buckets = draft.buckets
         self.most_buckets = draft.most_buckets
+        self.pads = draft.pads
         self.lanes = draft.lanes
 
     @property

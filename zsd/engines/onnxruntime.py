@@ -42,6 +42,7 @@ class ONNXRuntimeEngine:
     name = "onnxruntime"
     buckets: tuple[int, ...] | None = None
     most_buckets = UNLIMITED
+    pads = True
 
     def __init__(self, checkpoint: Checkpoint, placement: Placement, precision: str = "fp32") -> None:
         self.precision = precision

@@ -68,6 +68,7 @@ class OpenVINOEngine:
     """
 
     name = "openvino"
+    pads = True
 
     def __init__(self, checkpoint: Checkpoint, placement: Placement, precision: str = "fp32") -> None:
         self._core = openvino_core()

@@ -51,6 +51,7 @@ class TorchEngine:
     name = "torch"
     buckets: tuple[int, ...] | None = None
     most_buckets = UNLIMITED
+    pads = True
 
     def __init__(self, checkpoint: Checkpoint, placement: Placement, precision: str = "fp32") -> None:
         cuda = placement.device == "cuda"

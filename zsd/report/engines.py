@@ -43,9 +43,13 @@ def engine_sentence(benchmark: dict[str, Any]) -> str | None:
     return f"{sentence} ({device(benchmark)})."
 
 
+MAY_EXCEED = ("deepsparse", "native")
+"""Engines that may be above the peak, which is torch's: one skips pruned weights, one has products of its own."""
+
+
 def peak_doubt(benchmark: dict[str, Any]) -> str | None:
-    """Where an engine is above the peak that was measured: only one that skips pruned weights can be."""
-    above = [c for c in benchmark["contestants"] if c["engine"] != "deepsparse" and (c.get("peak_share") or 0) > 1]
+    """Where an engine is above the peak that was measured, and is none of those that can be."""
+    above = [c for c in benchmark["contestants"] if c["engine"] not in MAY_EXCEED and (c.get("peak_share") or 0) > 1]
     if not above:
         return None
     names = ", ".join(clip(c["name"], 40) for c in above)

@@ -73,7 +73,7 @@ class EncoderStudent(Student):
             multi_label=self.multi_label,
             tokens=int(sequences.lengths.sum()),
             truncated=sequences.truncated,
-            padding_waste=padding_waste(sequences.lengths, batches),
+            padding_waste=padding_waste(sequences.lengths, batches) if self._engine.pads else 0.0,
         )
 
     def close(self) -> None:

@@ -207,7 +207,7 @@ class Scorer:
             templates=self.templates,
             pairs=len(lengths),
             tokens=int(lengths.sum()),
-            padding_waste=padding_waste(lengths, prepared.batches),
+            padding_waste=padding_waste(lengths, prepared.batches) if self.engine.pads else 0.0,
             truncated=pairs.truncated,
             windowed=pairs.windowed,
             windows=len(pairs.rows) - (prepared.rows - pairs.windowed) if pairs.windowed else 0,

@@ -53,6 +53,7 @@ class NativeEngine:
     name = "native"
     buckets: tuple[int, ...] | None = None
     most_buckets = UNLIMITED
+    pads = False
     token_budget = TOKEN_BUDGET
 
     def __init__(self, checkpoint: Checkpoint, placement: Placement, precision: str = "bf16") -> None:
