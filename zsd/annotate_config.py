@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from zsd.config import LabelConfig
+from zsd.config import STUDENT_PRECISION_HELP, LabelConfig
 from zsd.distill_config import TrainingChoices
-from zsd.engines.registry import ENGINE_NAMES, STUDENT_PRECISIONS
+from zsd.engines.registry import ENGINE_NAMES, STUDENT_PRECISIONS, precisions_of
 from zsd.errors import ConfigError
 from zsd.options import option
 
@@ -28,7 +28,7 @@ class AnnotateConfig(LabelConfig, TrainingChoices):
     first_rows: int | None = option("rows that the first student is trained on (default: as many)", None)
     growth: float = option("how many times as many the next student is trained on, as long as that pays", 2.0)
     student_engine: str = option("what runs an encoder student", "torch", choices=ENGINE_NAMES)
-    student_precision: str = option("numbers it computes with", "fp32", choices=STUDENT_PRECISIONS)
+    student_precision: str | None = option(STUDENT_PRECISION_HELP, None, choices=STUDENT_PRECISIONS)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -36,6 +36,11 @@ class AnnotateConfig(LabelConfig, TrainingChoices):
         self._check(0 < self.min_agreement < 1, "min_agreement", f"{self.min_agreement}: it must be between 0 and 1")
         self._check(0 < self.alpha < 1, "alpha", f"{self.alpha}: it must be between 0 and 1")
         self._check(self.growth > 1, "growth", f"{self.growth}: it must be above 1")
+        known = [one for one in precisions_of(self.student_engine) if one in STUDENT_PRECISIONS]
+        told = f"{self.student_precision!r}: the {self.student_engine} engine has {', '.join(known)}"
+        self._check(self.student_precision in (None, *known), "student_precision", told)
+        joint = (self.student or "").startswith("joint")
+        self._check(not joint or self.student_engine != "native", "student_engine", "native runs no joint student")
         if self.students:
             raise ConfigError("--students: zsd annotate trains one kind of student: name it with --student")
         if self.patience is not None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 
 from zsd.assets import BUNDLED_TEACHER
 from zsd.distill_config import TrainingChoices
-from zsd.engines.registry import ENGINE_NAMES, PRECISIONS, STUDENT_PRECISIONS, precisions_of
+from zsd.engines.registry import ENGINE_NAMES, PRECISIONS, STUDENT_PRECISIONS, default_precision, precisions_of
 from zsd.errors import ConfigError
 from zsd.labels import DEFAULT_TEMPLATE, LabelSet, read_label_file
 from zsd.options import Options, option
@@ -17,6 +17,7 @@ from zsd.options import Options, option
 MODEL_HELP = "student: a checkpoint directory, or the output directory of zsd distill; also a URI"
 OUTPUT_HELP = "output directory (new, or of this same job to resume it)"
 RAY_HELP = "Ray cluster to use (default: $RAY_ADDRESS, else one started here)"
+STUDENT_PRECISION_HELP = "numbers it computes with (default: fp32, of native bf16)"
 NLI_HELP = "ENTAILMENT,CONTRADICTION class names of a teacher whose names are unclear"
 
 
@@ -91,7 +92,7 @@ class LabelConfig(CorpusConfig):
     )
     engine: str = option("what runs the teacher", "auto", choices=("auto", *ENGINE_NAMES))
     precision: str | None = option(
-        "numbers it computes with (default: fp32; with --engine auto, whichever agrees and is fastest)",
+        "numbers it computes with (default: fp32, of native bf16; with --engine auto, what agrees and is fastest)",
         None,
         choices=PRECISIONS,
     )
@@ -162,13 +163,18 @@ class StudentConfig(Options):
 
     model: str = option(MODEL_HELP, metavar="DIR")
     engine: str = option("what runs an encoder student", "torch", choices=ENGINE_NAMES)
-    precision: str = option("numbers it computes with", "fp32", choices=STUDENT_PRECISIONS)
+    precision: str | None = option(STUDENT_PRECISION_HELP, None, choices=STUDENT_PRECISIONS)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        known = precisions_of(self.engine)
+        known = [one for one in precisions_of(self.engine) if one in STUDENT_PRECISIONS]
         told = f"{self.precision!r}: the {self.engine} engine has {', '.join(known)}"
-        self._check(self.precision in known, "precision", told)
+        self._check(self.chosen_precision in known, "precision", told)
+
+    @property
+    def chosen_precision(self) -> str:
+        """What was asked for, or what the engine computes with by itself."""
+        return self.precision or default_precision(self.engine)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,7 @@ from zsd.buckets import LengthSample
 from zsd.engines.base import Placement
 from zsd.engines.choice import FOLDER, choice_name, one_at_a_time, read_choice, write_choice
 from zsd.engines.on_trial import OnTrial
+from zsd.engines.registry import default_precision
 from zsd.engines.select import SAMPLE_ROWS, choose_engine, load_scorer
 from zsd.engines.trial import Trial
 from zsd.label_tables import soft_label_table
@@ -223,7 +224,7 @@ class LabelWorker:
                 if task.engine == "auto":
                     scorer, trials = self._choose(teacher, placement)
                 else:
-                    scorer, trials = load(task.engine, task.precision or "fp32"), []
+                    scorer, trials = load(task.engine, task.precision or default_precision(task.engine)), []
                 write_choice(task.output, self.choice, asked, scorer, trials)
                 return scorer
         return load(before["engine"], before["precision"])

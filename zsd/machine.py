@@ -38,6 +38,11 @@ def cpu_has_bf16() -> bool:
     return bool({"avx512_bf16", "amx_bf16"} & set(describe_machine()["cpu_flags"]))
 
 
+def has_amx() -> bool:
+    """Whether the processor multiplies tiles of bf16 numbers (Advanced Matrix Extensions)."""
+    return "amx_bf16" in describe_machine()["cpu_flags"]
+
+
 def peak_memory_mb() -> float | None:
     """Most resident memory this process ever had, in MiB; None where the system does not tell."""
     try:

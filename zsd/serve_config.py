@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from zsd.config import MODEL_HELP, RAY_HELP
+from zsd.config import MODEL_HELP, RAY_HELP, STUDENT_PRECISION_HELP
 from zsd.engines.registry import ENGINE_NAMES, STUDENT_PRECISIONS
 from zsd.errors import ConfigError
 from zsd.options import Options, option
@@ -22,7 +22,7 @@ class ServeConfig(Options):
     cpus_per_replica: int = option("processor threads of a copy", 1)
     gpu: bool = option("a GPU for each copy", False)
     engine: str = option("what runs an encoder", "torch", choices=ENGINE_NAMES)
-    precision: str = option("numbers it computes with", "fp32", choices=STUDENT_PRECISIONS)
+    precision: str | None = option(STUDENT_PRECISION_HELP, None, choices=STUDENT_PRECISIONS)
     max_batch: int = option("most requests that are answered by one pass of the student", 32)
     batch_wait: float = option("seconds that a request waits for others to share a pass with", 0.005)
     max_texts: int = option("most texts of a request", 256)

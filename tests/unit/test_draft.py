@@ -181,7 +181,7 @@ def test_a_training_that_was_killed_goes_on_to_the_same_weights(
         train_draft(cut_to_layers(teacher, 1), teacher, rows, steps=10, state=tmp_path / "killed")
 
 
-@pytest.mark.parametrize("engine", ["torch", "openvino"])
+@pytest.mark.parametrize("engine", ["torch", "openvino", "native"])
 def test_the_teacher_decides_where_its_draft_is_in_doubt_and_nowhere_else(drafted: NLITeacher, engine: str) -> None:
     lengths = LengthSample.of(all_pairs(drafted, LABELS, TEXTS).lengths, max_length=drafted.max_length)
 

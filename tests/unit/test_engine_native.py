@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,7 +13,6 @@ import pytest
 import torch
 
 from tests.families import tiny_teacher
-from zsd.compile.openvino_core import has_amx
 from zsd.engines import load_engine
 from zsd.engines.base import Placement
 from zsd.engines.native import engine as native
@@ -22,6 +20,7 @@ from zsd.engines.native import library
 from zsd.engines.native.weights import LayerStruct, ModelStruct, panels
 from zsd.errors import EngineError
 from zsd.labels import LabelSet
+from zsd.machine import has_amx
 from zsd.teachers.nli import NLITeacher, load_teacher
 from zsd.teachers.scoring import Scorer
 
@@ -30,6 +29,7 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     "nothing divides by 32": ("bert", {"hidden_size": 90, "num_attention_heads": 5, "intermediate_size": 100}),
     "heads of 64, two chunks": ("bert", {"hidden_size": 128, "num_attention_heads": 2, "intermediate_size": 400}),
     "one layer": ("bert", {"hidden_size": 64, "num_hidden_layers": 1}),
+    "wider than a chunk": ("bert", {"hidden_size": 416, "num_attention_heads": 4, "intermediate_size": 768}),
     "RoBERTa": ("roberta", {"hidden_size": 48, "num_attention_heads": 3}),
     "DistilBERT": ("distilbert", {"dim": 48, "n_heads": 3, "hidden_dim": 96}),
 }
@@ -118,6 +118,14 @@ def test_lanes_give_what_one_thread_does(tmp_path: Path) -> None:
             np.testing.assert_array_equal(found, expected)
 
 
+def test_padding_within_a_text_has_the_place_that_roberta_gives_it(tmp_path: Path) -> None:
+    teacher = teacher_of_shape(tmp_path, "RoBERTa")
+    batch = batch_of(teacher, [9, 30])
+    batch["input_ids"][:, 4] = teacher.config.pad_token_id  # as the word <pad> in a text is
+    exact = logits_of("torch", "fp32", teacher, batch)
+    np.testing.assert_allclose(logits_of("native", "bf16", teacher, batch), exact, atol=0.02 * float(np.ptp(exact)))
+
+
 def test_token_types_that_the_tokenizer_does_not_tell_are_all_the_first(tmp_path: Path) -> None:
     teacher = teacher_of_shape(tmp_path, "heads of 8")
     batch = batch_of(teacher, [9, 20])
@@ -154,15 +162,28 @@ def test_a_batch_that_is_longer_than_the_model_is_one_line(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("family", ["electra", "deberta-v2", "modernbert"])
 def test_another_architecture_is_refused(family: str, teacher_of: Callable[..., str]) -> None:
-    with pytest.raises(EngineError, match=r"runs classifiers of BERT, RoBERTa and DistilBERT with GELU, not a \w+ of"):
+    with pytest.raises(EngineError, match=rf"runs BERT, RoBERTa and DistilBERT .*, not {family} with gelu: use"):
         load_engine("native", load_teacher(teacher_of(family)), Placement(), "bf16")
 
 
 def test_another_activation_is_refused(tmp_path: Path) -> None:
     teacher = teacher_of_shape(tmp_path, "heads of 8", hidden_act="relu")
-    with pytest.raises(
-        EngineError, match="with GELU, not a BertForSequenceClassification of bert: use another --engine"
-    ):
+    with pytest.raises(EngineError, match="not bert with relu: use another --engine"):
+        load_engine("native", teacher, Placement(), "bf16")
+
+
+@pytest.mark.parametrize("tiles", TILES)
+def test_a_sequence_longer_than_a_block_of_tokens_is_a_block_of_its_own(tiles: bool, tmp_path: Path) -> None:
+    teacher = load_teacher(str(tiny_teacher(tmp_path, "bert", positions=700)))
+    batch = batch_of(teacher, [600, 5, 700, 512, 513, 31, 1])
+    exact = logits_of("torch", "fp32", teacher, batch)
+    np.testing.assert_allclose(logits_of("native", "bf16", teacher, batch), exact, atol=0.02 * float(np.ptp(exact)))
+
+
+def test_a_student_that_reads_the_class_names_is_refused(tmp_path: Path) -> None:
+    teacher = teacher_of_shape(tmp_path, "heads of 8")
+    teacher.config.class_places = [[1], [2, 3]]
+    with pytest.raises(EngineError, match="whose first token is read, not a joint student: use another --engine"):
         load_engine("native", teacher, Placement(), "bf16")
 
 
@@ -176,9 +197,13 @@ def test_weights_are_stored_as_tiles_of_pairs_of_rows() -> None:
     assert panels(weight_KN[:40, :70]).shape == stored.shape
 
 
-def test_the_structs_are_as_long_as_those_of_the_kernels() -> None:
-    assert ctypes.sizeof(LayerStruct) == 12 * 8
-    assert ctypes.sizeof(ModelStruct) == (10 + 1 + 5 + 4 + 1) * 8
+def test_the_structs_are_those_of_the_kernels() -> None:
+    found = (ctypes.c_int64 * 9)()
+    library.load_library(library.processor_flags()).zsd_layout(found)
+    model, layer = ModelStruct, LayerStruct
+    ours = [ctypes.sizeof(model), model.epsilon.offset, model.types.offset, model.class_bias.offset, model.layer.offset]
+    ours += [model.first_place.offset, ctypes.sizeof(layer), layer.up.offset, layer.norm2_bias.offset]
+    assert list(found) == ours
 
 
 def test_a_processor_without_bf16_is_one_line(teacher_of: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,6 +260,21 @@ def test_without_a_sound_compiler_it_is_one_line(
     Path(compiler).write_text("no program")
     refused(r"the C\+\+ compiler .* does not run \(.*\): set CXX to another")
     Path(compiler).unlink()
-    refused(r"is compiled on each node, and there is no C\+\+ compiler here: install g\+\+, or use another --engine")
-    monkeypatch.setenv("CXX", os.fspath(tmp_path / "nowhere"))
+    refused(r"each node compiles the native engine, and there is no C\+\+ compiler here: install g\+\+, or use")
+    monkeypatch.setenv("CXX", f"{tmp_path / 'nowhere'} -m64")
     refused(r"\$CXX names '.*nowhere', which is not there")
+    monkeypatch.setenv("CXX", "'g++")
+    refused(r"\$CXX is no command \(No closing quotation\): set it to a C\+\+ compiler, or unset it")
+
+
+def test_a_compiler_may_be_a_command_of_several_words(
+    fresh_library: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZSD_CACHE", str(tmp_path))
+    monkeypatch.setenv("CXX", "env g++")
+    library.load_library(library.processor_flags())
+    library.load_library.cache_clear()
+    monkeypatch.setenv("ZSD_CACHE", str(tmp_path / "other"))
+    monkeypatch.setenv("CXX", "gcc")  # it does not link C++'s own library
+    with pytest.raises(EngineError, match=r"gcc cannot compile the native engine \(.*undefined"):
+        library.load_library(library.processor_flags())

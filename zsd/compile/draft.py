@@ -36,10 +36,12 @@ from zsd.console import Progress, say
 from zsd.engines import load_engine
 from zsd.engines.base import FloatArray, Placement
 from zsd.engines.draft import drafted, half_precision
+from zsd.engines.native.library import source_digest
+from zsd.engines.native.weights import fits
 from zsd.engines.select import load_scorer
 from zsd.errors import EngineError, StoreError
 from zsd.labels import LabelSet
-from zsd.machine import describe_machine
+from zsd.machine import cpu_has_bf16, describe_machine
 from zsd.teachers.nli import NLITeacher
 from zsd.teachers.scoring import Scorer, Scores
 
@@ -126,8 +128,16 @@ def _content(teacher: NLITeacher, labels: LabelSet) -> tuple[str, ...]:
     """What a teacher's logits of a text follow from, but for which of the engines ran it."""
     packages = describe_machine()["versions"]
     half = half_precision("torch", Placement())
-    versions = (torch.__version__, transformers.__version__, str(packages["openvino"]), half, str(VERSION))
-    return (teacher.fingerprint, str(teacher.classes), str(teacher.max_length), *labels.hypotheses, *versions)
+    libraries = (torch.__version__, transformers.__version__, str(packages["openvino"]), source_digest())
+    return (
+        teacher.fingerprint,
+        str(teacher.classes),
+        str(teacher.max_length),
+        *labels.hypotheses,
+        *libraries,
+        half,
+        str(VERSION),
+    )
 
 
 def _work(layers: int, steps: int, teacher: NLITeacher, labels: LabelSet, texts: Sequence[str]) -> Path:
@@ -149,7 +159,7 @@ def _teacher_logits(teacher: NLITeacher, labels: LabelSet, texts: Sequence[str],
     say(f"compile: the teacher's logits of {len(texts):,} rows, {len(texts) * len(labels.hypotheses):,} pairs")
     part_rows = max(1, PART_PAIRS // len(labels.hypotheses))
     shown = Progress("compile: asking the teacher", total=len(texts))
-    left = list(ASKED_BY)
+    left = [name for name in ASKED_BY if name != "native" or (cpu_has_bf16() and fits(teacher.config))]
     scorers: list[Scorer] = []
     parts = []
     try:

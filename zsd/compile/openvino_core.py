@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from zsd.errors import EngineError
-from zsd.machine import describe_machine
 from zsd.telemetry import no_telemetry
 
 
@@ -26,11 +25,6 @@ def openvino_core() -> Any:
 def has_bf16(core: Any) -> bool:
     """Whether the processor multiplies bf16 numbers itself."""
     return "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-
-
-def has_amx() -> bool:
-    """Whether the processor multiplies tiles of bf16 numbers (Advanced Matrix Extensions)."""
-    return "amx_bf16" in describe_machine()["cpu_flags"]
 
 
 def precision_hint(core: Any, precision: str) -> str:

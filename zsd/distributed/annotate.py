@@ -119,7 +119,7 @@ def annotate(config: AnnotateConfig, arguments: dict[str, Any]) -> dict[str, Any
 
 def default_student(config: AnnotateConfig, labels: LabelSet) -> str:
     """A joint student, which needs the fewest rows, where it can be cut from the teacher; else as in `zsd distill`."""
-    if config.teacher not in BUNDLED_TEACHERS:
+    if config.teacher not in BUNDLED_TEACHERS or config.student_engine == "native":  # which runs no joint student
         return default_encoder(config.teacher)
     tokenizer = load_tokenizer(teacher_checkpoint(config.teacher))
     try:

@@ -24,7 +24,7 @@ from zsd.errors import EngineError, ZsdError, error_named
 from zsd.shards import UnitRecord
 
 LOAD_ATTEMPTS = 5
-"""Times in a row that actors of a kind may die while they load the model: each of four engines may kill its process in
+"""Times in a row that actors of a kind may die while they load the model: each of the engines may kill its process in
 a trial of ``--engine auto`` once, and is left out of the next."""
 
 IN_FLIGHT = 2

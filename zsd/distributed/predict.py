@@ -64,12 +64,12 @@ def predict(
     """
     uri = absolute_student(config.model)
     directory = local_student(uri)
-    student = load_student(directory, engine=config.engine, precision=config.precision)
+    student = load_student(directory, engine=config.engine, precision=config.chosen_precision)
     identity = {
         "labels": {"names": list(student.names), "template": None, "multi_label": student.multi_label},
         "model": uri,
         "engine_asked": config.engine,
-        "precision": config.precision,
+        "precision": config.chosen_precision,
         "model_fingerprint": checkpoint_fingerprint(directory),
     }
     deferring = _Deferring.of(config, proof, corpus, reviewed) if config.defer_to else None
@@ -77,7 +77,7 @@ def predict(
         output=resolve(config.output).uri,
         model=uri,
         engine=config.engine,
-        precision=config.precision,
+        precision=config.chosen_precision,
     )
 
     def plan(units: list[Unit]) -> JobPlan:

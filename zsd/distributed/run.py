@@ -77,7 +77,7 @@ def run(config: RunConfig, arguments: dict[str, Any]) -> dict[str, Any]:
             text_column=text_column,
             label_column=label_column,
             speed_rows=SPEED_ROWS,
-            engines=("torch:fp32", "openvino:bf16"),
+            engines=("torch:fp32", "openvino:bf16", "native:bf16"),
             round_seconds=ROUND_SECONDS,
             min_agreement=config.min_agreement,
             old_recipe=False,

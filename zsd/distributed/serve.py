@@ -42,7 +42,7 @@ class ServeTask:
 
     model: str
     engine: str
-    precision: str
+    precision: str | None
     max_batch: int
     batch_wait: float
     max_texts: int

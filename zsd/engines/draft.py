@@ -79,6 +79,8 @@ def drafted(checkpoint: Checkpoint) -> Checkpoint:
 def half_precision(name: str, placement: Placement) -> str:
     """The fastest floating point that an engine has where it is placed: bf16 or fp16, or fp32 without either.
 
+    The native engine has nothing else: it refuses a processor without bf16 when it is loaded.
+
     Raises:
         EngineError: the engine is not installed here.
     """
@@ -87,5 +89,7 @@ def half_precision(name: str, placement: Placement) -> str:
 
         there = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
         return "bf16" if there else "fp16"
-    halves = has_bf16(openvino_core()) if name == "openvino" else name in ("torch", "native") and cpu_has_bf16()
+    if name == "native":
+        return "bf16"
+    halves = has_bf16(openvino_core()) if name == "openvino" else name == "torch" and cpu_has_bf16()
     return "bf16" if halves else "fp32"

@@ -20,7 +20,7 @@ import numpy as np
 
 from zsd.checkpoint import Checkpoint
 from zsd.compile.compiled import INT8_OPENVINO
-from zsd.compile.openvino_core import has_amx, has_bf16, openvino_core, precision_hint
+from zsd.compile.openvino_core import has_bf16, openvino_core, precision_hint
 from zsd.compile.probes import stored_probes
 from zsd.compile.split_softmax import LONGEST, split_softmax
 from zsd.engines.base import FloatArray, IntArray, Placement
@@ -28,6 +28,7 @@ from zsd.engines.fixed_shapes import Shapes, affordable_buckets, bucket_lengths,
 from zsd.engines.lanes import Lanes
 from zsd.engines.model_file import engine_fingerprint, integer_file, narrow_file
 from zsd.errors import EngineError, in_one_line
+from zsd.machine import has_amx
 
 TOKEN_BUDGET = 1024
 """Padded tokens a call. On two threads 512 did 5% less, and 2048 as much less: they fill the last calls of a unit with

@@ -85,6 +85,15 @@ def precisions_of(name: str, device: str | None = None) -> tuple[str, ...]:
     return tuple(precision for precision in PRECISIONS if any(precision in had for had in by_device.values()))
 
 
+def default_precision(name: str) -> str:
+    """What an engine computes with where nothing is said: fp32, or the first that it has.
+
+    Raises:
+        ConfigError: there is no such engine.
+    """
+    return precisions_of(name)[0]
+
+
 def combinations(device: str = "cpu") -> list[tuple[str, str]]:
     """Every (engine, precision) of a device."""
     return [(name, precision) for name in ENGINES for precision in precisions_of(name, device)]

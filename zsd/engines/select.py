@@ -52,7 +52,7 @@ WORTH_SHARE = 0.25
 
 LOADING = {
     "torch": (3.0, 0.0),
-    "native": (6.0, 0.0),
+    "native": (4.0, 0.0),
     "onnxruntime": (6.0, 0.0),
     "openvino": (6.0, 0.4),
     "deepsparse": (9.0, 2.2),

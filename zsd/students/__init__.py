@@ -14,6 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from zsd.engines.base import Placement
+from zsd.engines.registry import default_precision
 from zsd.errors import ConfigError
 from zsd.machine import available_cpus
 from zsd.students.base import Student
@@ -27,7 +28,7 @@ def load_student(
     folder: str | Path,
     *,
     engine: str = "torch",
-    precision: str = "fp32",
+    precision: str | None = None,
     threads: int | None = None,
     device: str = "cpu",
 ) -> Student:
@@ -36,7 +37,7 @@ def load_student(
     Args:
         folder: of the student, or the output directory of a `zsd distill`; also a URI.
         engine: of `zsd.engines.registry`, for an encoder; the other kinds have one way to run each.
-        precision: one that the engine has; ``int8`` of a student that was compiled.
+        precision: one that the engine has, ``int8`` of a student that was compiled; where None fp32, of native bf16.
         threads: processor threads it may use; all there are where None.
         device: ``cpu`` or ``cuda``; static and linear students run on the CPU of either.
 
@@ -48,6 +49,7 @@ def load_student(
     directory = student_directory(str(folder))
     kind = student_kind(directory)
     placement = Placement(device=device, threads=threads or available_cpus())
+    precision = precision or default_precision(engine)
     if kind == "encoder":
         return EncoderStudent(directory, engine=engine, precision=precision, placement=placement)
     if (engine, precision) != ("torch", "fp32"):

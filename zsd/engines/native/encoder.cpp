@@ -7,8 +7,10 @@
 // 32, with zeros.
 
 #include <cmath>
+#include <cstddef>
 #include <cstdlib>
 #include <cstring>
+#include <new>
 #include <vector>
 
 #include "attention.h"
@@ -16,7 +18,7 @@
 namespace {
 
 constexpr long BLOCK_TOKENS = 512;  // tokens at a time: what a layer needs of them stays in the second-level cache
-constexpr long CHUNK = 384;         // columns of the inner layer that are made, and used up, at a time
+constexpr long CHUNK = ZSD_CHUNK;   // columns of the inner layer that are made, and used up, at a time: weights.py
 
 struct Layer {
     const bf16* qkv;  // panels of queries (scaled by log2(e) / sqrt(head size)), of keys and of values
@@ -30,7 +32,7 @@ struct Layer {
 };
 
 struct Model {
-    int64_t layers, hidden, H, heads, D, I, first_place, has_types, classes, head_activation;
+    int64_t layers, hidden, H, heads, D, I, first_place, pad, has_types, classes, head_activation;
     double epsilon;
     const float *words, *places, *types, *norm_weight, *norm_bias;
     const float *head_weight, *head_bias, *class_weight, *class_bias;  // [H][H], [H], [classes][H], [classes]
@@ -57,7 +59,10 @@ struct Space {
             std::free(data);
             size = padded(used, 4096);
             data = static_cast<char*>(std::aligned_alloc(4096, size));
-            if (!data) std::abort();
+            if (!data) {
+                size = 0;
+                throw std::bad_alloc();
+            }
             std::memset(data, 0, size);
         }
         used = 0;
@@ -108,10 +113,12 @@ void normalize(float* x, long rows, const Model& model, const float* weight, con
 void embed(const Model& model, const int64_t* ids, const int64_t* types, long length,
            const std::vector<Sequence>& sequences, float* x) {
     for (const Sequence& sequence : sequences)
-        for (long i = 0; i < sequence.length; i++) {
+        for (long i = 0, seen = 0; i < sequence.length; i++) {
             const long at = sequence.row * length + i;
             const float* word = model.words + ids[at] * model.H;
-            const float* place = model.places + (model.first_place + i) * model.H;
+            // RoBERTa gives a padding token that stands in a text the place of padding, and counts the others.
+            const long number = ids[at] == model.pad ? model.pad : model.first_place + seen++;
+            const float* place = model.places + number * model.H;
             const float* type = model.has_types ? model.types + (types ? types[at] : 0) * model.H : nullptr;
             float* row = x + (sequence.start + i) * model.H;
             for (long h = 0; h < model.H; h += 16) {
@@ -169,15 +176,16 @@ float dot(const float* a, const float* b, long count) {
 
 // Logits of x [rows][H], in fp32 as the rest of it is small: a dense layer (tanh: 0, ReLU: 1), then the classes.
 void classify(const Model& model, long rows, const float* x, float* logits) {
-    std::vector<float> dense(model.H);
-    for (long r = 0; r < rows; r++) {
-        for (long i = 0; i < model.H; i++) {
-            const float sum = dot(model.head_weight + i * model.H, x + r * model.H, model.H) + model.head_bias[i];
-            dense[i] = model.head_activation ? std::max(sum, 0.0f) : std::tanh(sum);
+    const long H = model.H;
+    std::vector<float> dense(rows * H);
+    for (long i = 0; i < H; i++)  // each row of the weight is read once
+        for (long r = 0; r < rows; r++) {
+            const float sum = dot(model.head_weight + i * H, x + r * H, H) + model.head_bias[i];
+            dense[r * H + i] = model.head_activation ? std::max(sum, 0.0f) : std::tanh(sum);
         }
+    for (long r = 0; r < rows; r++)
         for (long c = 0; c < model.classes; c++)
-            logits[r * model.classes + c] = dot(model.class_weight + c * model.H, dense.data(), model.H) + model.class_bias[c];
-    }
+            logits[r * model.classes + c] = dot(model.class_weight + c * H, dense.data() + r * H, H) + model.class_bias[c];
 }
 
 struct Work {
@@ -261,12 +269,20 @@ thread_local Space space;
 
 extern "C" {
 
+// How the structs lie in memory, for the test that holds weights.py to it.
+void zsd_layout(int64_t* found) {
+    found[0] = sizeof(Model), found[1] = offsetof(Model, epsilon), found[2] = offsetof(Model, types);
+    found[3] = offsetof(Model, class_bias), found[4] = offsetof(Model, layer), found[5] = offsetof(Model, first_place);
+    found[6] = sizeof(Layer), found[7] = offsetof(Layer, up), found[8] = offsetof(Layer, norm2_bias);
+}
+
 // 0, or 1 where the system does not let this process use tiles.
 int zsd_prepare() { return allow_tiles(); }
 
 // logits [rows][classes] of ids, mask (ones, then zeros) and types [rows][length]; types may be null: all of type 0.
-void zsd_logits(const Model* given, int64_t rows, int64_t length, const int64_t* ids, const int64_t* mask,
-                const int64_t* types, float* logits) {
+// Returns 0, or 1 where there is not enough memory.
+int zsd_logits(const Model* given, int64_t rows, int64_t length, const int64_t* ids, const int64_t* mask,
+               const int64_t* types, float* logits) try {
     const Model& model = *given;
     const Work work(space, model, rows, length);
     const Tiles configured;
@@ -286,5 +302,8 @@ void zsd_logits(const Model* given, int64_t rows, int64_t length, const int64_t*
     rest_of_layer(model, model.layer[model.layers - 1], work.first_context, rows, work.first_x, work.tiles, work.inner,
                   nullptr);
     classify(model, rows, work.first_x, logits);
+    return 0;
+} catch (const std::bad_alloc&) {
+    return 1;
 }
 }

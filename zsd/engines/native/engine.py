@@ -25,7 +25,7 @@ from zsd.engines.base import FloatArray, IntArray, Placement
 from zsd.engines.fixed_shapes import UNLIMITED
 from zsd.engines.lanes import Lanes
 from zsd.engines.native.library import load_library, processor_flags, source_digest
-from zsd.engines.native.weights import pack
+from zsd.engines.native.weights import check_fits, pack
 from zsd.errors import EngineError
 from zsd.teachers.weights import input_names, load_weights
 
@@ -59,11 +59,13 @@ class NativeEngine:
     def __init__(self, checkpoint: Checkpoint, placement: Placement, precision: str = "bf16") -> None:
         self.precision = precision
         self.threads = placement.threads
+        check_fits(checkpoint.config)
         self._library = load_library(processor_flags())
         model = load_weights(checkpoint, dtype=torch.float32)
         self._weights = pack(model)
         # RoBERTa's tokenizer tells no types apart, whatever its configuration says.
         self._typed = TYPES in input_names(model, tuple(checkpoint.tokenizer.model_input_names))
+        del model  # before the probes load it once more
         self.lanes = Lanes(placement.threads)
         self.fingerprint = f"native {source_digest()}, {precision}, {checkpoint.fingerprint}"
         probes = stored_probes(checkpoint)
@@ -73,7 +75,7 @@ class NativeEngine:
         """Run one batch, padded on the right.
 
         Raises:
-            EngineError: a sequence is longer, or a token another, than the model knows.
+            EngineError: a sequence is longer, or a token another, than the model knows, or memory does not suffice.
         """
         rows, length = inputs["input_ids"].shape
         weights = self._weights
@@ -81,18 +83,21 @@ class NativeEngine:
         typed = self._typed and weights.types and TYPES in inputs
         types = np.ascontiguousarray(inputs[TYPES], dtype=np.int64) if typed else None
         known = _within(ids, weights.words) and (types is None or _within(types, weights.types))
-        if not known or mask.sum(axis=1).max() > weights.longest or not mask[:, 0].all():
+        padded = mask.shape == ids.shape and mask[:, 0].all() and (mask[:, 1:] <= mask[:, :-1]).all()
+        if not (known and padded and mask.sum(axis=1).max() <= weights.longest):
             raise EngineError(
                 f"the native engine runs right-padded sequences of up to {weights.longest} tokens of {weights.words} "
-                f"kinds, and got a batch of {rows} x {length} with others: use --engine torch"
+                f"kinds, and got a batch of {rows} x {length} with others"
             )
         logits_BC = np.empty((rows, weights.classes), dtype=np.float32)
         # ctypes lets other threads run meanwhile.
-        self._library.zsd_logits(
+        failed = self._library.zsd_logits(
             ctypes.byref(weights.model),
             *(ctypes.c_int64(size) for size in (rows, length)),
             *(_pointer(array) for array in (ids, mask, types, logits_BC)),
         )
+        if failed:
+            raise EngineError(f"there is not enough memory for a batch of {rows} x {length} tokens")
         return logits_BC
 
     def close(self) -> None:

@@ -5,23 +5,28 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
-import tempfile
 from functools import cache
 from pathlib import Path
 
 from zsd.cache import cached_file
-from zsd.compile.openvino_core import has_amx
+from zsd.engines.native.weights import CHUNK
 from zsd.errors import EngineError
-from zsd.machine import describe_machine
+from zsd.machine import describe_machine, has_amx
 
-SOURCES = ("encoder.cpp", "attention.h", "vectors.h", "tiles.h")
+MAIN = "encoder.cpp"
 COMPILERS = ("c++", "g++", "clang++")
 """Where ``$CXX`` is not set."""
 
-FLAGS = ("-std=c++17", "-O3", "-shared", "-fPIC", "-march=x86-64-v4", "-mavx512bf16")
+FLAGS = (
+    *("-std=c++17", "-O3", "-shared", "-fPIC", f"-DZSD_CHUNK={CHUNK}", "-march=x86-64-v4", "-mavx512bf16"),
+    "-Wl,-z,defs",  # what does not link C++'s own library fails now, and not when it is loaded
+    "-ffp-contract=off",  # compilers differ in where they contract
+)
 TILE_FLAGS = ("-mamx-tile", "-mamx-bf16")
+FOLDER = Path(__file__).parent
 
 
 def processor_flags(*, tiles: bool | None = None) -> tuple[str, ...]:
@@ -42,9 +47,9 @@ def processor_flags(*, tiles: bool | None = None) -> tuple[str, ...]:
 
 
 def source_digest() -> str:
-    """Of the kernels' source: what engines of another version are told by."""
-    folder = Path(__file__).parent
-    return hashlib.blake2b(b"\0".join((folder / name).read_bytes() for name in SOURCES), digest_size=8).hexdigest()
+    """Of the kernels' source, and of what packs the weights for them: what engines of another version are told by."""
+    sources = sorted(file for file in FOLDER.iterdir() if file.suffix in (".cpp", ".h") or file.name == "weights.py")
+    return hashlib.blake2b(b"\0".join(file.read_bytes() for file in sources), digest_size=8).hexdigest()
 
 
 @cache
@@ -58,49 +63,42 @@ def load_library(flags: tuple[str, ...]) -> ctypes.CDLL:
         EngineError: there is no C++ compiler here, or it does not know these processors, or the system does not let
             this process use the processor's tiles.
     """
-    compiler = _compiler()
-    content = (source_digest(), _version(compiler), *flags)
-    file = cached_file("native", "encoder.so", *content, make=lambda to: _compile(compiler, flags, to))
+    file = cached_file("native", "encoder.so", source_digest(), *flags, make=lambda to: _compile(flags, to))
     try:
         library = ctypes.CDLL(str(file))
     except OSError as error:
-        raise EngineError(f"{file} cannot be loaded ({error}): delete it, and run the same command again") from None
-    library.zsd_logits.restype = None
+        raise EngineError(
+            f"{file} cannot be loaded ({error}): delete it, and run the same command again, or set ZSD_CACHE to a "
+            "folder from which programs may be run"
+        ) from None
     if library.zsd_prepare():
         raise EngineError("the system does not let this process use the processor's tiles (AMX): use another --engine")
     return library
 
 
-def _compiler() -> str:
-    asked = os.environ.get("CXX")
-    found = [path for name in ((asked,) if asked else COMPILERS) if (path := shutil.which(name))]
-    if not found:
-        told = f"$CXX names {asked!r}, which is not there" if asked else "there is no C++ compiler here"
-        raise EngineError(
-            f"the native engine is compiled on each node, and {told}: install g++, or use another --engine"
-        )
-    return found[0]
-
-
-def _version(compiler: str) -> str:
+def _compile(flags: tuple[str, ...], to: Path) -> None:
+    compiler = _compiler()
+    command = [*compiler, *flags, str(FOLDER / MAIN), "-o", str(to)]
     try:
-        told = subprocess.run([compiler, "--version"], capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=600)
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise EngineError(f"the C++ compiler {compiler} does not run ({error}): set CXX to another") from None
-    return told.stdout
-
-
-def _compile(compiler: str, flags: tuple[str, ...], to: Path) -> None:
-    source = Path(__file__).parent / SOURCES[0]
-    with tempfile.TemporaryFile("w+", errors="replace") as told:
-        try:
-            done = subprocess.run([compiler, *flags, str(source), "-o", str(to)], stdout=told, stderr=told, timeout=600)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise EngineError(f"the C++ compiler {compiler} does not run ({error}): set CXX to another") from None
-        told.seek(0)
-        lines = [line.strip() for line in told if "error" in line.lower()]
+        raise EngineError(f"the C++ compiler {compiler[0]} does not run ({error}): set CXX to another") from None
     if done.returncode or not to.is_file():
+        lines = [line.strip() for line in done.stderr.splitlines() if "error" in line.lower()]
         raise EngineError(
-            f"{compiler} cannot compile the native engine ({lines[0] if lines else f'exit {done.returncode}'}): g++ 11 "
-            "or clang++ 14 and newer can; set CXX to one, or use another --engine"
+            f"{compiler[0]} cannot compile the native engine ({lines[0] if lines else f'exit {done.returncode}'}): g++ "
+            "11 or clang++ 14 and newer can; set CXX to one, or use another --engine"
         )
+
+
+def _compiler() -> list[str]:
+    """The compiler's command: what ``$CXX`` says, which may be several words, or the first there is."""
+    try:
+        asked = shlex.split(os.environ.get("CXX", ""))
+    except ValueError as error:
+        raise EngineError(f"$CXX is no command ({error}): set it to a C++ compiler, or unset it") from None
+    found = [path for name in (asked[:1] or COMPILERS) if (path := shutil.which(name))]
+    if not found:
+        told = f"$CXX names {asked[0]!r}, which is not there" if asked else "there is no C++ compiler here"
+        raise EngineError(f"each node compiles the native engine, and {told}: install g++, or use another --engine")
+    return [found[0], *asked[1:]]

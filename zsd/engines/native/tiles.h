@@ -8,6 +8,7 @@
 #include <immintrin.h>
 
 #include <cstdint>
+#include <cstring>
 
 #ifdef __AMX_BF16__
 #include <sys/syscall.h>
@@ -32,11 +33,14 @@ struct Tiles {  // eight of 16 rows of 64 bytes, while it lives
         uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
     };
     Tiles() {
-        const Config config;
+        static constexpr Config config;
         _tile_loadconfig(&config);
     }
     ~Tiles() { _tile_release(); }
 };
+
+// Loads of tiles do not tell the compiler which memory they read: what was stored before must be there.
+inline void memory_is_written() { asm volatile("" ::: "memory"); }
 
 // C, 32 x 32 numbers, = A B: two tiles of A by a panel of B, whose two tiles lie one after the other.
 //
@@ -44,6 +48,7 @@ struct Tiles {  // eight of 16 rows of 64 bytes, while it lives
 // KB each where 384 numbers are summed, would push each other out. beside(k) is done while step k is multiplied.
 template <class Beside>
 inline void product_2x2(const bf16* a0, const bf16* a1, const bf16* b, int steps, float* c, Beside beside) {
+    memory_is_written();
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
@@ -68,6 +73,7 @@ inline void product_2x2(const bf16* a0, const bf16* a1, const bf16* b, int steps
 // C, 16 x 32 numbers, rows `stride` apart, = A B: a tile of A by two of B, the next ones along the sum `b_step` on.
 inline void product_1x2(const bf16* a, long a_row, long a_step, const bf16* b0, const bf16* b1, long b_step, int steps,
                         float* c, long stride) {
+    memory_is_written();
     _tile_zero(0);
     _tile_zero(1);
     for (int k = 0; k < steps; k++) {
@@ -98,8 +104,9 @@ inline void product_of_8_rows(const bf16* a, long a_row, long a_step, const bf16
             const __m512bh by_high = (__m512bh)_mm512_load_si512(b1 + k * b_step + pair * 32);
 #pragma GCC unroll 8
             for (int i = 0; i < 8; i++) {
-                const bf16* two = a + i * a_row + k * a_step + pair * 2;
-                const __m512bh same = (__m512bh)_mm512_set1_epi32(*reinterpret_cast<const int*>(two));
+                int two;
+                std::memcpy(&two, a + i * a_row + k * a_step + pair * 2, sizeof two);
+                const __m512bh same = (__m512bh)_mm512_set1_epi32(two);
                 low[i] = _mm512_dpbf16_ps(low[i], same, by_low);
                 high[i] = _mm512_dpbf16_ps(high[i], same, by_high);
             }

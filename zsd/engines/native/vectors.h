@@ -13,7 +13,7 @@ inline __m512i to_bf16(__m512 low, __m512 high) { return (__m512i)_mm512_cvtne2p
 // The first `count` of sixteen.
 inline __mmask16 first_of_16(long count) { return count >= 16 ? 0xffff : count <= 0 ? 0 : (1u << count) - 1; }
 
-// 2^x of x <= 0, to 5e-6 of itself: 2^(whole part) times the Taylor series of the rest, which is within a half.
+// 2^x of x <= 0, to 6e-5 of itself: 2^(whole part) times the Taylor series of the rest, which is within a half.
 inline __m512 power_of_two(__m512 x) {
     const __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     const __m512 rest = _mm512_sub_ps(x, whole);

@@ -20,7 +20,7 @@ from zsd.errors import EngineError
 from zsd.joint_encoder import is_joint
 
 CHUNK = 384
-"""Rows of the feed-forward block's second weight that are stored together, as in ``encoder.cpp``."""
+"""Rows of the feed-forward block's second weight that are stored together; the kernels are compiled for it."""
 
 GELUS = ("gelu", "gelu_python")
 
@@ -42,7 +42,7 @@ class ModelStruct(ctypes.Structure):
 
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("layers", "hidden", "H", "heads", "D", "I")),
-        *((name, ctypes.c_int64) for name in ("first_place", "has_types", "classes", "head_activation")),
+        *((name, ctypes.c_int64) for name in ("first_place", "pad", "has_types", "classes", "head_activation")),
         ("epsilon", ctypes.c_double),
         *((name, ctypes.c_void_p) for name in ("words", "places", "types", "norm_weight", "norm_bias")),
         *((name, ctypes.c_void_p) for name in ("head_weight", "head_bias", "class_weight", "class_bias")),
@@ -151,24 +151,34 @@ def fits(config: Any) -> bool:
     return getattr(config, family.activation) in GELUS
 
 
-def pack(model: Any) -> Packed:
-    """A classifier's weights, in fp32, for the kernels.
+def check_fits(config: Any) -> None:
+    """Refuse what `fits` says the kernels do not run.
 
     Raises:
-        EngineError: they do not run such a model.
+        EngineError: it is such a one.
     """
-    config = model.config
     if not fits(config):
+        of = "a joint student" if is_joint(config) else f"{config.model_type} with {_activation(config)}"
         raise EngineError(
-            "the native engine runs classifiers of BERT, RoBERTa and DistilBERT with GELU, not a "
-            f"{type(model).__name__} of {config.model_type}: use another --engine"
+            f"the native engine runs BERT, RoBERTa and DistilBERT with GELU whose first token is read, not {of}: use "
+            "another --engine"
         )
+
+
+def _activation(config: Any) -> str:
+    keys = ("hidden_act", "activation", "hidden_activation")
+    return next((str(getattr(config, key)) for key in keys if getattr(config, key, None)), "no known activation")
+
+
+def pack(model: Any) -> Packed:
+    """The weights, in fp32, of a classifier that `fits` for the kernels."""
+    config = model.config
     state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
     return _packed(state, config, FAMILIES[config.model_type], f"{model.base_model_prefix}.")
 
 
 def _packed(state: Mapping[str, torch.Tensor], config: Any, family: Family, prefix: str) -> Packed:
-    packed, struct = Packed(), None
+    packed = Packed()
     hidden, heads = int(config.hidden_size), int(config.num_attention_heads)
     head = hidden // heads
     embeddings = f"{prefix}embeddings."
@@ -183,6 +193,7 @@ def _packed(state: Mapping[str, torch.Tensor], config: Any, family: Family, pref
     struct.layers, struct.hidden, struct.heads = int(config.num_hidden_layers), hidden, heads
     struct.H, struct.D, struct.I = _padded(hidden), _padded(head), _padded(state[down_name.format(0)].shape[1])
     struct.first_place, struct.has_types = first_place, types is not None
+    struct.pad = -1 if family.first_place is None else int(config.pad_token_id)
     struct.classes, struct.head_activation = len(classes), family.relu
     struct.epsilon = float(getattr(config, "layer_norm_eps", 1e-12))
     packed.classes, packed.words = len(classes), len(words)
@@ -194,7 +205,7 @@ def _packed(state: Mapping[str, torch.Tensor], config: Any, family: Family, pref
         **({} if types is None else {"types": _wide(types)}),
         norm_weight=_wide(state[f"{embeddings}LayerNorm.weight"]),
         norm_bias=_wide(state[f"{embeddings}LayerNorm.bias"]),
-        head_weight=_square(dense),
+        head_weight=_wide(_wide(dense).T).T,
         head_bias=_wide(state[f"{family.dense}.bias"]),
         class_weight=_wide(classes),
         class_bias=state[f"{family.classes}.bias"],
@@ -250,12 +261,8 @@ def _by_head(weight_KA: torch.Tensor, heads: int) -> torch.Tensor:
 
 def _wide(tensor: torch.Tensor) -> torch.Tensor:
     """The last axis padded with zeros."""
-    return torch.nn.functional.pad(tensor, (0, -tensor.shape[-1] % 32))
-
-
-def _square(weight_HH: torch.Tensor) -> torch.Tensor:
-    """Both axes padded with zeros."""
-    return torch.nn.functional.pad(weight_HH, (0, -weight_HH.shape[1] % 32, 0, -weight_HH.shape[0] % 32))
+    missing = -tensor.shape[-1] % 32
+    return torch.nn.functional.pad(tensor, (0, missing)) if missing else tensor
 
 
 def _padded(size: int) -> int:
