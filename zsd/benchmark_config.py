@@ -44,7 +44,9 @@ class BenchmarkConfig(Options):
         metavar="ENGINE:PRECISION",
     )
     student_engines: tuple[str, ...] = option(
-        "engines to time encoder students on (default: torch:fp32 torch:bf16)", (), metavar="ENGINE:PRECISION"
+        "engines to time encoder students on (default: torch:fp32 torch:bf16, and native:bf16 where it runs them)",
+        (),
+        metavar="ENGINE:PRECISION",
     )
     compiled: tuple[str, ...] = option(
         "compiled forms of the teacher to time beside it: directories made by zsd compile, or bundled-sparse",

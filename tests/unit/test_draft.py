@@ -24,6 +24,7 @@ from zsd.compile import draft, draft_training
 from zsd.compile.compiled import RECHECK_DRAFT, Widths, draft_of, write_recheck
 from zsd.compile.draft_training import DraftRows, asked_hypotheses, cut_to_layers, distance, save_draft, train_draft
 from zsd.compile.heldout import HeldOut, Looks, Rechecked, all_pairs
+from zsd.compile_config import CompileConfig
 from zsd.corpus.normalize import NORMALIZATION
 from zsd.encoder_layers import layer_list
 from zsd.engines import load_engine
@@ -31,8 +32,9 @@ from zsd.engines.base import Placement
 from zsd.engines.candidates import candidates
 from zsd.engines.draft import half_precision
 from zsd.engines.select import choose_engine, load_scorer
-from zsd.errors import EngineError, OutputError, StoreError
+from zsd.errors import ConfigError, EngineError, OutputError, StoreError
 from zsd.labels import LabelSet
+from zsd.machine import cpu_has_bf16
 from zsd.reuse import check_reusable
 from zsd.shards import SOFT_LABELS
 from zsd.students import load_student
@@ -352,6 +354,41 @@ def test_a_draft_that_was_made_is_kept_where_no_int8_agrees(
     assert "int8" not in {one["precision"] for one in figures["forms"]}
     assert "compile: no int8: it does not agree" in capsys.readouterr().err
     assert "- not made: int8: it does not agree" in (output / "README.md").read_text()
+
+
+def test_the_next_engine_asks_the_teacher_where_the_first_cannot(
+    teacher_of: Callable[..., str],
+    shared_cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def refuse(*_: Any) -> Any:
+        raise EngineError("there is no compiler")
+
+    monkeypatch.setattr("zsd.engines.native.engine.load_library", refuse)
+    data = tmp_path / "rows.txt"
+    data.write_text("\n".join(f"{text} {n} times" for n, text in enumerate(TEXTS)), encoding="utf-8")
+    told = ["--data", str(data), "--label", "sports", "--label", "late", "--calibration-rows", "32", "--no-int8"]
+    argv = ["compile", "--teacher", teacher_of("bert"), *told, "--engine", "openvino", "--draft", "1"]
+    assert main([*argv, "--draft-steps", "2", "--min-agreement", "0", "--output", str(tmp_path / "out")]) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if "the teacher is asked by" in line]
+    assert said == (["zsd: compile: the teacher is asked by openvino: there is no compiler"] if cpu_has_bf16() else [])
+
+
+@pytest.mark.parametrize(
+    ("engine", "draft_layers", "message"),
+    [
+        ("native", None, "--engine native has no int8 form: add --no-int8, or name another engine"),
+        ("deepsparse", 1, "has no draft: leave --draft away, or add torch or openvino or native"),
+    ],
+)
+def test_a_form_that_no_named_engine_runs_is_refused_at_once(
+    engine: str, draft_layers: int | None, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        CompileConfig(output=str(tmp_path), engine=(engine,), draft=draft_layers)
+    CompileConfig(output=str(tmp_path), engine=("native",), int8=False, draft=1)
 
 
 def test_a_compilation_that_was_killed_asks_the_teacher_for_what_is_missing_only(

@@ -1,4 +1,5 @@
-"""What the processor could do at most: the rate of one large matrix product, measured beside the contestants.
+"""What the libraries make of the processor at most: the rate of one large matrix product of torch, measured beside the
+contestants. With AMX it is less than half of what the processor could do (`zsd.engines.native`).
 
 Legend: S rows and columns of a square matrix.
 """
