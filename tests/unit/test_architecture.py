@@ -75,6 +75,7 @@ ORDER = (
         "engines.choice",
         "compile.forms",
         "compile.rows",
+        "compile.draft_logits",
         "compile.draft",
         "compile.directory",
         "compile.job",

@@ -20,7 +20,7 @@ from zsd.benchmark.lineup import line_up
 from zsd.benchmark.rows import weights_mb
 from zsd.buckets import LengthSample
 from zsd.cli import main
-from zsd.compile import draft, draft_training
+from zsd.compile import draft, draft_logits, draft_training
 from zsd.compile.compiled import RECHECK_DRAFT, Widths, draft_of, write_recheck
 from zsd.compile.draft_training import DraftRows, asked_hypotheses, cut_to_layers, distance, save_draft, train_draft
 from zsd.compile.heldout import HeldOut, Looks, Rechecked, all_pairs
@@ -398,7 +398,7 @@ def test_a_compilation_that_was_killed_asks_the_teacher_for_what_is_missing_only
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(draft, "PART_PAIRS", 20)  # ten rows a part
+    monkeypatch.setattr(draft_logits, "PART_PAIRS", 20)  # ten rows a part
     data = tmp_path / "rows.txt"
     data.write_text("\n".join(f"{text} {n}" for n, text in enumerate(TEXTS)), encoding="utf-8")
     told = ["--data", str(data), "--label", "sports", "--label", "late", "--calibration-rows", "32"]
@@ -504,13 +504,16 @@ def test_bf16_is_repaired_by_fp32_where_it_is_off(teacher: NLITeacher, monkeypat
 def test_a_draft_is_for_the_labels_it_was_made_for(drafted: NLITeacher) -> None:
     lengths = LengthSample.of(np.array([20]), max_length=drafted.max_length)
 
-    def load(labels: LabelSet) -> None:
-        load_scorer("torch", "draft", drafted, labels, Placement(), lengths=lengths, long_text="truncate").close()
+    def load(labels: LabelSet) -> Any:
+        scorer = load_scorer("torch", "draft", drafted, labels, Placement(), lengths=lengths, long_text="truncate")
+        scorer.close()
+        return scorer.rechecks[0].bias
 
-    widths = Widths(within=0.5, hypotheses=tuple(LABELS.hypotheses))
+    bias = tuple(map(float, range(len(LABELS))))
+    widths = Widths(within=0.5, hypotheses=tuple(LABELS.hypotheses), bias=bias)
     write_recheck(Path(drafted.path), RECHECK_DRAFT, widths)
-    load(LABELS)
-    load(LabelSet(names=LABELS.names[::-1]))
+    np.testing.assert_array_equal(load(LABELS), bias)
+    np.testing.assert_array_equal(load(LabelSet(names=LABELS.names[::-1])), bias[::-1])
     for names, differs in ((("sports", "world"), "business"), ((*LABELS.names, "health"), "health")):
         with pytest.raises(
             EngineError, match=rf"not for these classes and templates \('This text is about {differs}\.'"
@@ -520,6 +523,9 @@ def test_a_draft_is_for_the_labels_it_was_made_for(drafted: NLITeacher) -> None:
         load(LabelSet(names=LABELS.names, multi_label=True))
     write_recheck(Path(drafted.path), RECHECK_DRAFT, replace(widths, columns=(2, 0)))
     with pytest.raises(EngineError, match="has a draft for other --nli-classes: make one"):
+        load(LABELS)
+    write_recheck(Path(drafted.path), RECHECK_DRAFT, replace(widths, bias=bias[1:]))
+    with pytest.raises(EngineError, match=r"recheck.json is damaged"):
         load(LABELS)
 
 

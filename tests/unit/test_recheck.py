@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,19 +69,25 @@ def answer(entailment_NH: FloatArray, contradiction_NH: FloatArray, templates: i
     labels=st.integers(2, 6),
     spread=st.sampled_from([0.1, 1.0, 5.0]),
     multi_label=st.booleans(),
+    biased=st.booleans(),
 )
 @settings(max_examples=200, deadline=None)
 def test_logits_that_are_off_by_half_of_it_give_the_exact_answer_after_the_second_look(
-    seed: int, templates: int, labels: int, spread: float, multi_label: bool
+    seed: int, templates: int, labels: int, spread: float, multi_label: bool, biased: bool
 ) -> None:
     rng = np.random.default_rng(seed)
     shape = (50, templates * labels)
     exact = [rng.normal(0, spread, shape).astype(np.float32) for _ in range(2)]
     noisy = [logits_NH + rng.uniform(-NOISE, NOISE, shape).astype(np.float32) for logits_NH in exact]
-    close_NH = close_pairs(noisy[0], noisy[1], templates=templates, multi_label=multi_label, within=2 * NOISE)
+    bias_K = rng.normal(0, 3, labels).astype(np.float32) if biased and not multi_label else None
+    told: dict[str, Any] = {"templates": templates, "multi_label": multi_label, "bias_K": bias_K}
+    close_NH = close_pairs(noisy[0], noisy[1], within=2 * NOISE, **told)
     decided = [np.where(close_NH, a, b) for a, b in zip(exact, noisy, strict=True)]
-    found_NK, expected_NK = (answer(one[0], one[1], templates, multi_label) for one in (decided, exact))
-    np.testing.assert_array_equal(found_NK, expected_NK)
+    for taken_off_K in (np.zeros(labels, np.float32), *(() if bias_K is None else (bias_K,))):
+        found_NK, expected_NK = (
+            answer(one[0] - np.tile(taken_off_K, templates), one[1], templates, multi_label) for one in (decided, exact)
+        )
+        np.testing.assert_array_equal(found_NK, expected_NK)
     assert spread < 5 or close_NH.mean() < 0.7
 
 
@@ -144,6 +151,24 @@ def test_what_the_second_look_leaves_close_gets_a_third(teacher: NLITeacher) -> 
     expected_NH, again_NH = looked_again(logits(alone), logits(expected), templates=2, within=within)
     assert 0 < again_NH.sum() < again_NH.size and found.rechecked == found.pairs + again_NH.sum()
     np.testing.assert_allclose(found.raw_entailment, expected_NH, atol=1e-5)
+
+
+def test_a_bias_is_taken_off_to_see_what_is_close(teacher: NLITeacher) -> None:
+    exact, noisy = load_engine("torch", teacher, Placement()), Noisy(teacher, Placement(), "fp32")
+    labels = LabelSet(names=("sports", "business", "late"), template="This text is about {}.")
+    alone, expected = (Scorer(teacher, engine, labels).score(LINES) for engine in (noisy, exact))
+    highest_NK = np.sort(alone.entailment, axis=1)
+    within = 1e-3 + float((highest_NK[:, -1] - highest_NK[:, -2]).min())
+    last = alone.entailment.argmin(axis=1)[0]
+    bias_K = np.zeros(3, np.float32)
+    bias_K[last] = highest_NK[0, 0] - highest_NK[0, -1]  # puts the first row's last class beside its best
+    rechecked = []
+    for bias in (None, bias_K):
+        again = (Recheck(engine=exact, buckets=None, most_tokens=256, within=within, bias=bias),)
+        found = Scorer(teacher, noisy, labels, rechecks=again).score(LINES)
+        rechecked.append(found.rechecked)
+    assert rechecked[0] < rechecked[1]
+    np.testing.assert_allclose(found.entailment[0, last], expected.entailment[0, last], atol=1e-5)
 
 
 def test_what_is_known_of_a_row_decides_which_of_its_new_pairs_are_close(looked: Callable[..., Scorer]) -> None:

@@ -65,7 +65,10 @@ def _second_look(made: dict[str, Any], multi_label: bool) -> list[str]:
         return []
     close = "entailment and contradiction of a class" if multi_label else "the best classes of a row"
     again = f"{made['rechecked']:.2%} of the pairs of the rows that decided this"
-    told = f"Where {close} are within {made['within']:g} of each other they run again, in bf16 or fp32: {again}."
+    biased = ", also after the teacher's bias is taken off," if made.get("biased") else ""
+    told = (
+        f"Where {close} are within {made['within']:g} of each other{biased} they run again, in bf16 or fp32: {again}."
+    )
     if made.get("exactly_within"):
         told += f" Within {made['exactly_within']:g} bf16 does not decide either, and they run in fp32."
     return ["", told]

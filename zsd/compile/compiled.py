@@ -74,6 +74,7 @@ class Widths:
         hypotheses: what the form was made for; anything where empty.
         multi_label: several of them may be true of one text.
         columns: of entailment and contradiction, which it was made for.
+        bias: of the teacher by hypothesis: close is also what is close after it is taken off; none where empty.
     """
 
     within: float
@@ -81,6 +82,7 @@ class Widths:
     hypotheses: tuple[str, ...] = ()
     multi_label: bool = False
     columns: tuple[int, ...] = ()
+    bias: tuple[float, ...] = ()
 
 
 def write_recheck(directory: Path, form: str, widths: Widths) -> None:
@@ -102,12 +104,17 @@ def read_recheck(checkpoint: Checkpoint, form: str) -> Widths | None:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         exactly = content.get("exactly_within", 0.0)
+        hypotheses = tuple(map(str, content.get("hypotheses", ())))
+        bias = tuple(map(float, content.get("bias", ())))
+        if len(bias) not in (0, len(hypotheses)):
+            raise ValueError("a bias of other classes")
         return Widths(
             within=float(content["within"]),
             exactly_within=None if exactly is None else float(exactly),
-            hypotheses=tuple(map(str, content.get("hypotheses", ()))),
+            hypotheses=hypotheses,
             multi_label=bool(content.get("multi_label")),
             columns=tuple(map(int, content.get("columns", ()))),
+            bias=bias,
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         raise EngineError(f"{file} is damaged: make the form again with zsd compile") from None

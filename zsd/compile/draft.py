@@ -20,30 +20,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-import transformers
 
-from zsd.buckets import LengthSample
-from zsd.cache import cache_directory, cached_file
+from zsd.cache import cache_directory
 from zsd.compile.compiled import DRAFT_FOLDER, FP32_ONNX, RECHECK_DRAFT, Widths, write_recheck
+from zsd.compile.draft_logits import logits_content, teacher_logits
 from zsd.compile.draft_training import DraftRows, asked_of_a_row, cut_to_layers, rows_of_a_step, save_draft, train_draft
 from zsd.compile.export import read_onnx
 from zsd.compile.heldout import HeldOut, Looks, all_pairs
 from zsd.compile.onnx_session import OnnxSession
 from zsd.compile.rows import Rows
 from zsd.compile_config import CompileConfig
-from zsd.console import Progress, say
+from zsd.console import say
 from zsd.engines import load_engine
 from zsd.engines.base import FloatArray, Placement
 from zsd.engines.draft import drafted, half_precision
-from zsd.engines.native.library import source_digest
-from zsd.engines.native.weights import fits
-from zsd.engines.select import load_scorer
-from zsd.errors import EngineError, StoreError
+from zsd.errors import EngineError
 from zsd.labels import LabelSet
-from zsd.machine import cpu_has_bf16, describe_machine
+from zsd.soft_labels.sample import DIVISIONS
+from zsd.soft_labels.trust import trusted_bias
 from zsd.teachers.nli import NLITeacher
-from zsd.teachers.scoring import Scorer, Scores
 
 STEPS = 1500
 """Training steps where none are given, at most."""
@@ -57,12 +52,6 @@ MOST_PASSES = 8
 MAX_LENGTH = 256
 """Tokens a pair is cut to in training: what is learned there holds for longer pairs too, and costs less."""
 
-PART_PAIRS = 4096
-"""Pairs that the teacher gets at a time; what it said of them is kept in the cache."""
-
-ASKED_BY = ("native", "openvino", "torch")
-"""Engines that may give the teacher's logits, the fastest first."""
-
 WIDTHS = tuple(round(0.1 * step, 1) for step in range(1, 41))
 """How close is close, as differences of raw logits: what is tried."""
 
@@ -74,9 +63,6 @@ EXACT_WIDTHS = tuple(round(0.01 * step, 2) for step in range(1, 21))
 
 MOST_EXACT = 0.05
 """Share of the pairs that fp32 may be asked, which is several times as slow."""
-
-VERSION = 1
-"""Raised when a change here makes logits and states stored before unfit."""
 
 
 def write_draft(
@@ -104,14 +90,15 @@ def write_draft(
     texts = [*rows.ranges, *rows.rest][: -(-wanted * together // PASSES)]
     steps = max(1, min(wanted, MOST_PASSES * len(texts) // together))
     shorter = replace(teacher, max_length=min(teacher.max_length, MAX_LENGTH))
-    known = _teacher_logits(shorter, labels, texts, threads)
+    known = teacher_logits(shorter, labels, texts, threads)
     data = DraftRows(pairs=all_pairs(shorter, labels, texts), logits=known, multi_label=labels.multi_label)
     say(f"compile: training a draft of {config.draft} of the teacher's layers on {len(texts):,} rows")
     work = _work(config.draft, steps, shorter, labels, texts)
     work.mkdir(parents=True, exist_ok=True)
     loss = train_draft(model, teacher, data, steps=steps, state=work / "training.state")
     save_draft(model, directory / DRAFT_FOLDER)
-    measured = _measured(teacher, labels, rows.selection, directory, config.min_agreement, threads)
+    bias_K = None if labels.multi_label else _bias(known[:, :, 0])
+    measured = _measured(teacher, labels, rows.selection, directory, config.min_agreement, threads, bias_K)
     shutil.rmtree(work, ignore_errors=True)
     return {
         "layers": config.draft,
@@ -124,105 +111,31 @@ def write_draft(
     }
 
 
-def _content(teacher: NLITeacher, labels: LabelSet) -> tuple[str, ...]:
-    """What a teacher's logits of a text follow from, but for which of the engines ran it."""
-    packages = describe_machine()["versions"]
-    half = half_precision("torch", Placement())
-    libraries = (torch.__version__, transformers.__version__, str(packages["openvino"]), source_digest())
-    return (
-        teacher.fingerprint,
-        str(teacher.classes),
-        str(teacher.max_length),
-        *labels.hypotheses,
-        *libraries,
-        half,
-        str(VERSION),
-    )
-
-
 def _work(layers: int, steps: int, teacher: NLITeacher, labels: LabelSet, texts: Sequence[str]) -> Path:
     """Where a killed run of the same training finds its state."""
-    told = (*_content(teacher, labels), str(labels.multi_label), str(layers), str(steps))
+    told = (*logits_content(teacher, labels), str(labels.multi_label), str(layers), str(steps))
     key = hashlib.blake2b("\0".join([*told, *texts]).encode(), digest_size=16)
     return cache_directory() / "draft" / key.hexdigest()
 
 
-def _teacher_logits(teacher: NLITeacher, labels: LabelSet, texts: Sequence[str], threads: int) -> FloatArray:
-    """[N, H, 2] the teacher's entailment and contradiction logits, part by part, each kept in the cache.
-
-    By the first of `ASKED_BY` that can run this teacher, in bf16 where the processor has it: its rounding is small
-    beside what a draft is off by, and the draft itself is held to fp32.
-
-    Raises:
-        StoreError: a part in the cache is damaged.
-    """
-    say(f"compile: the teacher's logits of {len(texts):,} rows, {len(texts) * len(labels.hypotheses):,} pairs")
-    part_rows = max(1, PART_PAIRS // len(labels.hypotheses))
-    shown = Progress("compile: asking the teacher", total=len(texts))
-    left = [name for name in ASKED_BY if name != "native" or (cpu_has_bf16() and fits(teacher.config))]
-    scorers: list[Scorer] = []
-    parts = []
-    try:
-        for start in range(0, len(texts), part_rows):
-            part = texts[start : start + part_rows]
-
-            def ask(file: Path, part: Sequence[str] = part) -> None:
-                scores = _scored(scorers, left, teacher, labels, part, threads)
-                np.save(file, np.stack([scores.raw_entailment, scores.raw_contradiction], axis=-1))
-
-            began = time.time()
-            file = cached_file("draft-logits", "logits.npy", *_content(teacher, labels), *part, make=ask)
-            parts.append(_read(file, (len(part), len(labels.hypotheses), 2)))
-            if scorers:
-                shown.add(len(part), started=began)
-            else:  # it was asked by a run that was killed
-                shown.done, shown.before = shown.done + len(part), shown.before + len(part)
-    finally:
-        for scorer in scorers:
-            scorer.close()
-    return np.concatenate(parts)
-
-
-def _scored(
-    scorers: list[Scorer], left: list[str], teacher: NLITeacher, labels: LabelSet, texts: Sequence[str], threads: int
-) -> Scores:
-    """What the first of the engines that can says of a part; it is kept for the next, those that cannot are not."""
-    while True:
-        try:
-            if not scorers:
-                scorers.append(_scorer_on(left[0], teacher, labels, texts, threads))
-            return scorers[0].score(texts)
-        except EngineError as error:  # also with the first rows: OpenVINO compiles a shape when it is first met
-            if len(left) == 1:
-                raise
-            say(f"compile: the teacher is asked by {left[1]}: {error}")
-            del left[0]
-            for scorer in scorers:
-                scorer.close()
-            scorers.clear()
-
-
-def _read(file: Path, shape: tuple[int, ...]) -> FloatArray:
-    try:
-        logits = np.asarray(np.load(file), dtype=np.float32)
-    except (OSError, ValueError, EOFError) as error:
-        raise StoreError(f"{file} is damaged ({error}): delete it, and run the same command again") from None
-    if logits.shape != shape:
-        raise StoreError(f"{file} is damaged (it holds {logits.shape}): delete it, and run the same command again")
-    return logits
-
-
-def _scorer_on(engine: str, teacher: NLITeacher, labels: LabelSet, texts: Sequence[str], threads: int) -> Scorer:
-    placement = Placement(threads=threads)
-    half = half_precision(engine, placement)
-    lengths = LengthSample.of(all_pairs(teacher, labels, texts).lengths, max_length=teacher.max_length)
-    return load_scorer(engine, half, teacher, labels, placement, lengths=lengths, long_text="truncate")
+def _bias(entailment_NK: FloatArray) -> FloatArray:
+    """[K] what `zsd distill` takes off the teacher's logits by itself (`zsd.soft_labels.trust`), of these rows."""
+    halves_NS = np.random.default_rng(0).random((len(entailment_NK), DIVISIONS)) < 0.5
+    return trusted_bias(entailment_NK, halves_NS)[0].astype(np.float32)
 
 
 def _measured(
-    teacher: NLITeacher, labels: LabelSet, texts: Sequence[str], directory: Path, least: float, threads: int
+    teacher: NLITeacher,
+    labels: LabelSet,
+    texts: Sequence[str],
+    directory: Path,
+    least: float,
+    threads: int,
+    bias_K: FloatArray | None,
 ) -> dict[str, Any]:
     """How the draft agrees alone and with what looks after it, all by torch, in fp32 and bf16; the widths are written.
+
+    A row agrees where its class is the same by the raw logits and after the teacher's bias is taken off them.
 
     Raises:
         EngineError: not as asked for.
@@ -231,7 +144,7 @@ def _measured(
     half = half_precision("torch", placement)
     say(f"compile: the draft and the teacher, fp32 and {half}, on {len(texts)} rows: how close is close")
     reference = OnnxSession(read_onnx(directory / FP32_ONNX), threads=threads)
-    heldout = HeldOut.of_teacher(teacher, labels, texts, reference.logits)
+    heldout = HeldOut.of_teacher(teacher, labels, texts, reference.logits, bias_K=bias_K)
     exactly, looks = (None, None) if half == "fp32" else _third_look(teacher, heldout, least, placement, half)
     engine = load_engine("torch", drafted(teacher), placement, half)
     draft_PC = heldout.logits(engine.logits)
@@ -253,6 +166,7 @@ def _measured(
         hypotheses=tuple(labels.hypotheses),
         multi_label=labels.multi_label,
         columns=(teacher.classes.entailment, teacher.classes.contradiction),
+        bias=() if bias_K is None or not bias_K.any() else tuple(bias_K.tolist()),
     )
     write_recheck(directory, RECHECK_DRAFT, widths)
     return {
@@ -262,6 +176,7 @@ def _measured(
         "within": found.within,
         "rechecked": found.share,
         "exactly_within": exactly,
+        "biased": bool(widths.bias),
     }
 
 

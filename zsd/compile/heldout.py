@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -94,19 +95,32 @@ class HeldOut:
         self.outcome_NK = outcome(self.logits_PC)
 
     @classmethod
-    def of_teacher(cls, teacher: NLITeacher, labels: LabelSet, texts: Sequence[str], reference: Run) -> HeldOut:
-        """Texts against all labels: the top label is the answer, or where several may be true all entailed ones."""
+    def of_teacher(
+        cls,
+        teacher: NLITeacher,
+        labels: LabelSet,
+        texts: Sequence[str],
+        reference: Run,
+        *,
+        bias_K: FloatArray | None = None,
+    ) -> HeldOut:
+        """Texts against all labels: the top label is the answer, or where several may be true all entailed ones.
+
+        With a bias two labels are: the top one, and the top one after it is taken off (N x 2 K).
+        """
 
         def outcome(logits_PC: FloatArray) -> BoolArray:
             entailment_NK = logits_PC[:, teacher.classes.entailment].reshape(-1, len(labels))
             if labels.multi_label:
                 return entailment_NK > logits_PC[:, teacher.classes.contradiction].reshape(entailment_NK.shape)
-            return _highest(entailment_NK)
+            plain_NK = _highest(entailment_NK)
+            return plain_NK if bias_K is None else np.hstack([plain_NK, _highest(entailment_NK - bias_K)])
 
         def close(logits_PC: FloatArray, within: float) -> BoolArray:
             columns = (teacher.classes.entailment, teacher.classes.contradiction)
             logits = (logits_PC[:, column].reshape(-1, len(labels)) for column in columns)
-            return close_pairs(*logits, templates=1, multi_label=labels.multi_label, within=within).reshape(-1)
+            told: dict[str, Any] = {"templates": 1, "multi_label": labels.multi_label, "bias_K": bias_K}
+            return close_pairs(*logits, within=within, **told).reshape(-1)
 
         return cls(all_pairs(teacher, labels, texts), outcome, reference, close)
 

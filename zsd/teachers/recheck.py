@@ -10,10 +10,12 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+import numpy as np
+
 from zsd.buckets import LengthSample
 from zsd.compile.compiled import RECHECK_DRAFT, RECHECK_OPENVINO, Widths, read_recheck
 from zsd.engines import load_engine
-from zsd.engines.base import Engine, Placement
+from zsd.engines.base import Engine, FloatArray, Placement
 from zsd.engines.draft import drafted, half_precision
 from zsd.engines.registry import DRAFT, precisions_of
 from zsd.errors import EngineError
@@ -41,12 +43,14 @@ class Recheck:
         buckets: lengths for it, where it is of fixed shapes.
         most_tokens: most padded tokens of a call, where that is less than the engine's own.
         within: how close is close, as a difference of raw logits.
+        bias: [K] of the labels, or None: see `zsd.soft_labels.close`.
     """
 
     engine: Engine
     buckets: tuple[int, ...] | None
     most_tokens: int | None
     within: float
+    bias: FloatArray | None = None
 
     @property
     def token_budget(self) -> int:
@@ -103,10 +107,19 @@ def load_rechecks(
                     buckets=None if one.buckets is None else lengths.buckets(min(FEW_BUCKETS, most) if few else most),
                     most_tokens=FEW_TOKENS if few else None,
                     within=within,
+                    bias=_bias_of(widths, labels),
                 )
             )
         loaded.pop_all()
     return tuple(found)
+
+
+def _bias_of(widths: Widths, labels: LabelSet) -> FloatArray | None:
+    """[K] of the labels, in their order."""
+    if not widths.bias:
+        return None
+    known = dict(zip(widths.hypotheses, widths.bias, strict=True))
+    return np.array([known[hypothesis] for hypothesis in labels.hypotheses], dtype=np.float32)
 
 
 def check_draft(teacher: NLITeacher, labels: LabelSet) -> Widths:

@@ -250,6 +250,7 @@ class Scorer:
             templates=len(self.labels.templates) if known else self.templates,
             multi_label=self.labels.multi_label,
             within=recheck.within,
+            bias_K=recheck.bias if known or recheck.bias is None else recheck.bias[self.columns],
         )
         close_NH = close_NH[:, self.columns] if known else close_NH
         return np.flatnonzero(close_NH[pairs.rows])
