@@ -34,7 +34,7 @@ from zsd.engines.draft import half_precision
 from zsd.engines.select import choose_engine, load_scorer
 from zsd.errors import ConfigError, EngineError, OutputError, StoreError
 from zsd.labels import LabelSet
-from zsd.machine import cpu_has_bf16
+from zsd.machine import has_amx
 from zsd.reuse import check_reusable
 from zsd.shards import SOFT_LABELS
 from zsd.students import load_student
@@ -373,7 +373,7 @@ def test_the_next_engine_asks_the_teacher_where_the_first_cannot(
     argv = ["compile", "--teacher", teacher_of("bert"), *told, "--engine", "openvino", "--draft", "1"]
     assert main([*argv, "--draft-steps", "2", "--min-agreement", "0", "--output", str(tmp_path / "out")]) == 0
     said = [line for line in capsys.readouterr().err.splitlines() if "the teacher is asked by" in line]
-    assert said == (["zsd: compile: the teacher is asked by openvino: there is no compiler"] if cpu_has_bf16() else [])
+    assert said == (["zsd: compile: the teacher is asked by openvino: there is no compiler"] if has_amx() else [])
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from zsd.engines.native.weights import fits
 from zsd.engines.select import load_scorer
 from zsd.errors import EngineError, StoreError
 from zsd.labels import LabelSet
-from zsd.machine import cpu_has_bf16, describe_machine
+from zsd.machine import describe_machine, has_amx
 from zsd.teachers.nli import NLITeacher
 from zsd.teachers.scoring import Scorer, Scores
 
@@ -32,7 +32,7 @@ PART_PAIRS = 4096
 """Pairs that the teacher gets at a time; what it said of them is kept in the cache."""
 
 ASKED_BY = ("native", "openvino", "torch")
-"""Engines that may give the teacher's logits, the fastest first."""
+"""Engines that may give the teacher's logits, the fastest first; native where it was measured, with AMX."""
 
 VERSION = 1
 """Raised when a change here makes logits and states stored before unfit."""
@@ -66,7 +66,7 @@ def teacher_logits(teacher: NLITeacher, labels: LabelSet, texts: Sequence[str], 
     say(f"compile: the teacher's logits of {len(texts):,} rows, {len(texts) * len(labels.hypotheses):,} pairs")
     part_rows = max(1, PART_PAIRS // len(labels.hypotheses))
     shown = Progress("compile: asking the teacher", total=len(texts))
-    left = [name for name in ASKED_BY if name != "native" or (cpu_has_bf16() and fits(teacher.config))]
+    left = [name for name in ASKED_BY if name != "native" or (has_amx() and fits(teacher.config))]
     scorers: list[Scorer] = []
     parts = []
     try:
