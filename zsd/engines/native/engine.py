@@ -5,8 +5,8 @@ padding, so that any lengths make full tiles; both operands of a product stay in
 GELU, bias and softmax are computed beside the products; and what the classifier does not read is not computed
 (`zsd.compile.first_token`). Sums, softmax, normalization and residuals are in fp32. No shape is compiled.
 
-With Advanced Matrix Extensions a product of tiles is one instruction, else AVX512_BF16 computes it, which was tested and
-not timed where it is all there is.
+With Advanced Matrix Extensions a product of tiles is one instruction, else AVX512_BF16 computes it, which was tested
+and not timed where it is all there is.
 
 Legend: B pairs in a batch, L tokens, C NLI classes.
 """
@@ -31,8 +31,8 @@ from zsd.errors import EngineError
 from zsd.teachers.weights import input_names, load_weights
 
 TOKEN_BUDGET = 2048
-"""Padded tokens a call: four blocks of the kernels. Of AG News 1024 did 3% fewer rows/s and 4096 1% more, of CLINC150 4%
-and 3% (medians of three passes in turn); with more, lanes wait for the last ones of a unit."""
+"""Padded tokens a call: four blocks of the kernels. Of AG News 1024 did 3% fewer rows/s and 4096 1% more, of CLINC150
+3% and 4% (medians of three passes in turn); with more, lanes wait for the last ones of a unit."""
 
 
 TYPES = "token_type_ids"
