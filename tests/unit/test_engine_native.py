@@ -256,7 +256,7 @@ def test_without_a_sound_compiler_it_is_one_line(
         tmp_path / "bin", 'test "$1" = --version && exit 0', "echo encoder.cpp:1: error: what is AMX >&2", "exit 1"
     )
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    refused(r"c\+\+ cannot compile the native engine \(encoder.cpp:1: error: what is AMX\): g\+\+ 11 or clang\+\+ 14")
+    refused(r"c\+\+ cannot compile the native engine \(encoder.cpp:1: error: what is AMX\): g\+\+ 12 and clang\+\+ 22")
     script(tmp_path / "bin", "exit 0")
     refused(r"cannot compile the native engine \(exit 0\)")
     Path(compiler).write_text("no program")

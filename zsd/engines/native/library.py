@@ -87,7 +87,7 @@ def _compile(flags: tuple[str, ...], to: Path) -> None:
         lines = [line.strip() for line in done.stderr.splitlines() if "error" in line.lower()]
         raise EngineError(
             f"{compiler[0]} cannot compile the native engine ({lines[0] if lines else f'exit {done.returncode}'}): g++ "
-            "11 or clang++ 14 and newer can; set CXX to one, or use another --engine"
+            "12 and clang++ 22 can; set CXX to one, or use another --engine"
         )
 
 
