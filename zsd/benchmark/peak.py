@@ -1,5 +1,5 @@
 """What the libraries make of the processor at most: the rate of one large matrix product of torch, measured beside the
-contestants. With AMX it is less than half of what the processor could do (`zsd.engines.native`).
+contestants. It is no ceiling: products of another make may do more (`zsd.engines.native`).
 
 Legend: S rows and columns of a square matrix.
 """
