@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from zsd.config import STUDENT_PRECISION_HELP, LabelConfig
 from zsd.distill_config import TrainingChoices
-from zsd.engines.registry import ENGINE_NAMES, STUDENT_PRECISIONS, precisions_of
+from zsd.engines.registry import ENGINE_NAMES, STUDENT_PRECISIONS, default_precision, refusal
 from zsd.errors import ConfigError
 from zsd.options import option
 
@@ -36,14 +36,17 @@ class AnnotateConfig(LabelConfig, TrainingChoices):
         self._check(0 < self.min_agreement < 1, "min_agreement", f"{self.min_agreement}: it must be between 0 and 1")
         self._check(0 < self.alpha < 1, "alpha", f"{self.alpha}: it must be between 0 and 1")
         self._check(self.growth > 1, "growth", f"{self.growth}: it must be above 1")
-        known = [one for one in precisions_of(self.student_engine) if one in STUDENT_PRECISIONS]
-        told = f"{self.student_precision!r}: the {self.student_engine} engine has {', '.join(known)}"
-        self._check(self.student_precision in (None, *known), "student_precision", told)
-        joint = (self.student or "").startswith("joint")
-        self._check(not joint or self.student_engine != "native", "student_engine", "native runs no joint student")
+        self._refuse(
+            "student_precision", refusal(self.student_engine, self.chosen_student_precision, STUDENT_PRECISIONS)
+        )
         if self.students:
             raise ConfigError("--students: zsd annotate trains one kind of student: name it with --student")
         if self.patience is not None:
             raise ConfigError(
                 "--patience: zsd annotate may not choose by the rows that prove its bound: use --num_train_epochs"
             )
+
+    @property
+    def chosen_student_precision(self) -> str:
+        """What was asked for, or what the student's engine computes with by itself."""
+        return self.student_precision or default_precision(self.student_engine)

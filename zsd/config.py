@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 
 from zsd.assets import BUNDLED_TEACHER
 from zsd.distill_config import TrainingChoices
-from zsd.engines.registry import ENGINE_NAMES, PRECISIONS, STUDENT_PRECISIONS, default_precision, precisions_of
+from zsd.engines.registry import ENGINE_NAMES, PRECISIONS, STUDENT_PRECISIONS, default_precision, refusal
 from zsd.errors import ConfigError
 from zsd.labels import DEFAULT_TEMPLATE, LabelSet, read_label_file
 from zsd.options import Options, option
@@ -115,9 +115,7 @@ class LabelConfig(CorpusConfig):
         self._check(self.temperature > 0, "temperature", f"{self.temperature}: it must be above 0")
         self._check(0 <= self.min_agreement <= 1, "min_agreement", f"{self.min_agreement}: it must be from 0 to 1")
         if self.engine != "auto" and self.precision is not None:
-            known = precisions_of(self.engine)
-            told = f"{self.precision!r}: the {self.engine} engine has {', '.join(known)}"
-            self._check(self.precision in known, "precision", told)
+            self._refuse("precision", refusal(self.engine, self.precision))
 
     def _check_corpus(self) -> None:
         super()._check_corpus()
@@ -167,9 +165,7 @@ class StudentConfig(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        known = [one for one in precisions_of(self.engine) if one in STUDENT_PRECISIONS]
-        told = f"{self.precision!r}: the {self.engine} engine has {', '.join(known)}"
-        self._check(self.chosen_precision in known, "precision", told)
+        self._refuse("precision", refusal(self.engine, self.chosen_precision, STUDENT_PRECISIONS))
 
     @property
     def chosen_precision(self) -> str:

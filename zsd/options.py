@@ -79,7 +79,10 @@ class Options:
             self._check(fits, one.name, f"{value!r}: use {', '.join(choices or ())}")
 
     def _check(self, holds: bool, name: str, told: str) -> None:
-        if not holds:
+        self._refuse(name, None if holds else told)
+
+    def _refuse(self, name: str, told: str | None) -> None:
+        if told is not None:
             raise ConfigError(f"{flag(name)} is {told}")
 
     def _at_least(self, least: int, *names: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from zsd.config import MODEL_HELP, RAY_HELP, STUDENT_PRECISION_HELP
-from zsd.engines.registry import ENGINE_NAMES, STUDENT_PRECISIONS
+from zsd.engines.registry import ENGINE_NAMES, STUDENT_PRECISIONS, default_precision, refusal
 from zsd.errors import ConfigError
 from zsd.options import Options, option
 
@@ -33,6 +33,8 @@ class ServeConfig(Options):
         self._at_least(1, "port", "replicas", "cpus_per_replica", "max_batch", "max_texts")
         self._check(self.port < 65536, "port", f"{self.port}: it must be below 65,536")
         self._check(0 <= self.batch_wait <= 10, "batch_wait", f"{self.batch_wait}: it must be from 0 to 10 seconds")
+        precision = self.precision or default_precision(self.engine)
+        self._refuse("precision", refusal(self.engine, precision, STUDENT_PRECISIONS))
         if (self.model is None) != self.check:
             raise ConfigError("give --model DIR to serve a student, or --check to ask whether a server is well")
 

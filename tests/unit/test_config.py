@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from zsd.annotate_config import AnnotateConfig
 from zsd.benchmark_config import BenchmarkConfig
 from zsd.config import (
     CorpusConfig,
@@ -17,6 +18,7 @@ from zsd.config import (
 )
 from zsd.errors import ConfigError
 from zsd.options import Options, flag
+from zsd.serve_config import ServeConfig
 
 LABEL: dict[str, Any] = {"data": ("c.txt",), "output": "o", "label": ("a", "b")}
 DISTILL: dict[str, Any] = {"soft_labels": "s", "output": "o"}
@@ -67,6 +69,28 @@ def test_what_is_refused_is_named(config: type[Options], wrong: dict[str, Any]) 
     with pytest.raises(ConfigError) as caught:
         config(**{**right, **wrong})
     assert any(flag(name) in str(caught.value) for name in wrong)
+
+
+def test_an_engine_computes_with_what_it_has_where_nothing_is_said() -> None:
+    corpus: dict[str, Any] = {"data": ("c.txt",), "output": "o"}
+    assert PredictConfig(model="m", engine="native", **corpus).chosen_precision == "bf16"
+    assert (
+        PredictConfig(model="m", **corpus).chosen_precision == EvaluateConfig(model="m", data=("t",)).chosen_precision
+    )
+    assert PredictConfig(model="m", **corpus).chosen_precision == "fp32"
+    assert ServeConfig(model="m", engine="native").precision is None
+    annotated = {**LABEL, "student_engine": "native"}
+    assert AnnotateConfig(**annotated).chosen_student_precision == "bf16"
+    assert AnnotateConfig(**LABEL).chosen_student_precision == "fp32"
+    for make in (
+        lambda: PredictConfig(model="m", engine="native", precision="fp32", **corpus),
+        lambda: ServeConfig(model="m", engine="native", precision="fp32"),
+        lambda: AnnotateConfig(**annotated, student_precision="fp32"),
+    ):
+        with pytest.raises(ConfigError, match=r"precision is 'fp32': the native engine has bf16$"):
+            make()
+    with pytest.raises(ConfigError, match="--precision is 'fp32': the native engine has bf16, draft"):
+        LabelConfig(**LABEL, engine="native", precision="fp32")
 
 
 def test_evaluate_refuses_no_data_and_no_rows() -> None:

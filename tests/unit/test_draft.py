@@ -312,6 +312,37 @@ def test_a_teacher_is_compiled_with_a_draft_and_used(
     assert "is done already" in capsys.readouterr().err
 
 
+def test_a_draft_is_made_for_the_teachers_bias_too(
+    teacher_of: Callable[..., str], shared_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def bias(entailment_NK: Any) -> Any:
+        asked.append(entailment_NK.shape)
+        return np.array([0.75, -0.75], np.float32)
+
+    monkeypatch.setattr(draft, "_bias", bias)
+    data, output = tmp_path / "rows.txt", tmp_path / "out"
+    data.write_text("\n".join(TEXTS), encoding="utf-8")
+    told = ["--data", str(data), "--label", "sports", "--label", "business", "--calibration-rows", "32", "--no-int8"]
+    argv = ["compile", "--teacher", teacher_of("bert"), "--output", str(output), *told, "--engine", "torch"]
+    assert main([*argv, "--draft", "1", "--draft-steps", "2", "--min-agreement", "0"]) == 0
+    assert len(asked) == 1 and asked[0][1] == 2
+    assert json.loads((output / RECHECK_DRAFT).read_text())["bias"] == [0.75, -0.75]
+    assert json.loads((output / "compile.json").read_text())["draft"]["biased"]
+    card = (output / "README.md").read_text()
+    assert "(by its logits, and once the teacher's bias is taken off)" in card
+    assert "of each other, also after the teacher's bias is taken off, they run again" in card
+
+
+def test_the_bias_is_that_which_distillation_takes_off() -> None:
+    drawn = np.random.default_rng(0)
+    logits_NK = drawn.normal(0, 1, (400, 4)) + 4 * np.eye(4)[drawn.integers(0, 4, 400)] + np.array([2.0, 0, 0, 0])
+    bias_K = draft._bias(logits_NK.astype(np.float32))
+    assert bias_K.argmax() == 0 and bias_K[0] - bias_K[1:].mean() == pytest.approx(2.0, abs=0.5)
+    assert not draft._bias(logits_NK[:20].astype(np.float32)).any()  # too few to tell
+
+
 def test_a_draft_that_does_not_agree_is_one_line_and_leaves_nothing(
     teacher_of: Callable[..., str],
     shared_cache: Path,

@@ -248,6 +248,29 @@ def test_as_close_as_it_takes_for_a_third_of_the_disagreement_that_is_allowed(te
     assert 0 < bounded.share <= some.share and bounded.within < found.within
 
 
+def test_rows_must_agree_after_the_bias_too(teacher: NLITeacher) -> None:
+    labels, texts = LabelSet(names=("so", "no", "yes")), [f"{one} {LINES[0]}" for one in LINES]
+
+    def nothing(inputs: Mapping[str, IntArray]) -> FloatArray:
+        return np.zeros((len(inputs["input_ids"]), 3), np.float32)
+
+    def logits_of(entailment_NK: list[list[float]]) -> FloatArray:
+        found = np.zeros((len(texts) * 3, 3), np.float32)
+        found[:, teacher.classes.entailment] = np.array(entailment_NK, np.float32).reshape(-1)
+        return found
+
+    exact = logits_of([[5.0, 0.0, 0.9]] * len(texts))
+    off = logits_of([[5.0, 0.2, 0.1]] * len(texts))  # the best class is the same; the best but one is not
+    for bias_K, agreement in ((None, 1.0), (np.array([5.0, 0.0, 0.0], np.float32), 0.0)):
+        heldout = HeldOut.of_teacher(teacher, labels, texts, nothing, bias_K=bias_K)
+        heldout.logits_PC = exact
+        heldout.outcome_NK = heldout.outcome(exact)
+        assert heldout.outcome_NK.shape == (len(texts), 3 if bias_K is None else 6)
+        found = heldout.with_recheck(off, 0.99, 1.0)
+        assert (found.alone, found.agreement) == (agreement, 1.0)
+        assert (found.share > 0) == (bias_K is not None)  # 0.1 and 0.2 are close, once 5 is taken off
+
+
 def test_how_close_is_close_is_told_by_the_errors_of_all_rows(teacher: NLITeacher) -> None:
     """No row disagrees here, since those that are off are sure: the next ones that are off may not be."""
     labels, texts = LabelSet(names=("so", "no")), [f"{one} {LINES[0]}" for one in LINES]

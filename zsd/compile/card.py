@@ -45,12 +45,14 @@ def card_text(figures: dict[str, Any]) -> str:
     lines += [f"- not made: {form}: {why}" for form, why in figures["not_made"].items()]
     if figures["draft"] is not None:
         draft = figures["draft"]
+        both = " (by its logits, and once the teacher's bias is taken off)" if draft["biased"] else ""
         lines += [
             "",
             "## Draft",
             "",
             f"{draft['layers']} of the teacher's layers, trained for {draft['steps']:,} steps on {draft['rows']:,} "
-            f"rows to give the teacher's logits: alone {draft['agreement_alone']:.1%} agreement. `--precision draft`.",
+            f"rows to give the teacher's logits: alone {draft['agreement_alone']:.1%} agreement{both}. "
+            "`--precision draft`.",
             *_second_look(draft, corpus["multi_label"]),
         ]
     lines += ["", "## Files", "", *[f"- {name}: {size / 1e6:.1f} MB" for name, size in figures["files"].items()]]

@@ -36,7 +36,7 @@ from zsd.engines.base import FloatArray, Placement
 from zsd.engines.draft import drafted, half_precision
 from zsd.errors import EngineError
 from zsd.labels import LabelSet
-from zsd.soft_labels.sample import DIVISIONS
+from zsd.soft_labels.sample import DIVISIONS, MOST_NUMBERS
 from zsd.soft_labels.trust import trusted_bias
 from zsd.teachers.nli import NLITeacher
 
@@ -119,7 +119,8 @@ def _work(layers: int, steps: int, teacher: NLITeacher, labels: LabelSet, texts:
 
 
 def _bias(entailment_NK: FloatArray) -> FloatArray:
-    """[K] what `zsd distill` takes off the teacher's logits by itself (`zsd.soft_labels.trust`), of these rows."""
+    """[K] about what `zsd distill` will take off the teacher's logits by itself (`zsd.soft_labels.trust`)."""
+    entailment_NK = entailment_NK[: max(1, MOST_NUMBERS // entailment_NK.shape[1])]
     halves_NS = np.random.default_rng(0).random((len(entailment_NK), DIVISIONS)) < 0.5
     return trusted_bias(entailment_NK, halves_NS)[0].astype(np.float32)
 

@@ -17,7 +17,8 @@ from zsd.compile.heldout import all_pairs
 from zsd.confidence import differs
 from zsd.console import say
 from zsd.engines.base import Placement
-from zsd.engines.registry import DRAFT, combinations
+from zsd.engines.native.weights import fits
+from zsd.engines.registry import DRAFT, ENGINE_NAMES, combinations
 from zsd.engines.select import load_scorer
 from zsd.errors import EngineError
 from zsd.labels import LabelSet
@@ -33,7 +34,7 @@ T = TypeVar("T")
 
 
 def measure_forms(
-    one_pass: Pass, labels: LabelSet, rows: int, *, engines: Sequence[str], without: Collection[str] = ()
+    one_pass: Pass, labels: LabelSet, rows: int, config: Any, *, engines: Sequence[str], without: Collection[str] = ()
 ) -> tuple[list[dict[str, Any]], FloatArray]:
     """One entry an engine and precision, the reference first; and the reference's probabilities [N, K].
 
@@ -43,13 +44,15 @@ def measure_forms(
         one_pass: over the held-out rows.
         labels: of the model.
         rows: N.
+        config: of the model: native does not know every architecture.
         engines: which to measure beside the reference; all that run here where empty.
         without: precisions that the model has no form of.
 
     Raises:
         EngineError: the reference cannot run.
     """
-    wanted = [(name, precision) for name, precision in combinations("cpu") if name in engines or not engines]
+    known = [name for name in ENGINE_NAMES if name != "native" or fits(config)]
+    wanted = [(name, precision) for name, precision in combinations("cpu") if name in (engines or known)]
     wanted = [REFERENCE, *[one for one in wanted if one != REFERENCE and one[1] not in without]]
     forms: list[dict[str, Any]] = []
     reference_NK: FloatArray | None = None

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -119,8 +118,9 @@ class HeldOut:
         def close(logits_PC: FloatArray, within: float) -> BoolArray:
             columns = (teacher.classes.entailment, teacher.classes.contradiction)
             logits = (logits_PC[:, column].reshape(-1, len(labels)) for column in columns)
-            told: dict[str, Any] = {"templates": 1, "multi_label": labels.multi_label, "bias_K": bias_K}
-            return close_pairs(*logits, within=within, **told).reshape(-1)
+            return close_pairs(
+                *logits, templates=1, multi_label=labels.multi_label, within=within, bias_K=bias_K
+            ).reshape(-1)
 
         return cls(all_pairs(teacher, labels, texts), outcome, reference, close)
 

@@ -102,6 +102,7 @@ def _fill(
         teacher_pass(teacher, labels, rows.heldout, threads=threads),
         labels,
         len(rows.heldout),
+        teacher.config,
         engines=config.engine,
         without=[name for name, made in (("int8", int8), (DRAFT, draft)) if not made],
     )

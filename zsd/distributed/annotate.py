@@ -48,7 +48,7 @@ from zsd.shards import MANIFEST, Store, read_json, write_json
 from zsd.students import load_student
 from zsd.students.checkpoint import load_tokenizer
 from zsd.students.folder import student_directory
-from zsd.students.spec import JOINT_STUDENT, default_encoder
+from zsd.students.spec import JOINT_STUDENT, default_encoder, parse_student
 from zsd.teachers.nli import absolute_checkpoint, teacher_checkpoint
 from zsd.training_data import heldout_mask
 from zsd.training_plan import earlier_student
@@ -78,8 +78,11 @@ def annotate(config: AnnotateConfig, arguments: dict[str, Any]) -> dict[str, Any
     gold = read_reviewed(config, labels.names, multi_label=labels.multi_label)
     reviewed = frozenset(gold.texts if gold else ())
     config = replace(config, student=config.student or default_student(config, labels))
+    if config.student_engine == "native" and parse_student(config.student or "").joint:
+        raise ConfigError(f"--student-engine native runs no joint student: leave --student {config.student} away")
     asked = {one.name: getattr(config, one.name) for one in fields(config) if one.name not in NOT_IDENTITY}
     identity = asked | {
+        "student_precision": config.chosen_student_precision,
         "class_names": labels.to_dict(),
         "teacher": absolute_checkpoint(config.teacher),
         "training_arguments": arguments,

@@ -20,10 +20,11 @@ from zsd.console import say
 from zsd.distributed.sizing import PoolSize
 from zsd.distributed.unit_actor import Outcome, UnitActor, UnitWorker
 from zsd.engines.base import Placement
+from zsd.engines.registry import ENGINE_NAMES
 from zsd.errors import EngineError, ZsdError, error_named
 from zsd.shards import UnitRecord
 
-LOAD_ATTEMPTS = 5
+LOAD_ATTEMPTS = len(ENGINE_NAMES) + 1
 """Times in a row that actors of a kind may die while they load the model: each of the engines may kill its process in
 a trial of ``--engine auto`` once, and is left out of the next."""
 

@@ -33,11 +33,13 @@ def candidates(teacher: NLITeacher, placement: Placement) -> list[tuple[str, str
     """(engine, precision) that may run this teacher here, but for the reference; the likely fastest first."""
     here = combinations(placement.device)
     return [
-        (name, precision) for name, precision in LIKELY if (name, precision) in here and _made(teacher, name, precision)
+        (name, precision)
+        for name, precision in LIKELY
+        if (name, precision) in here and _can_run(teacher, name, precision)
     ]
 
 
-def _made(teacher: NLITeacher, engine: str, precision: str) -> bool:
+def _can_run(teacher: NLITeacher, engine: str, precision: str) -> bool:
     """Whether the engine knows the architecture, and `zsd compile` made what the precision needs, if anything."""
     if engine == "native" and not fits(teacher.config):
         return False

@@ -5,7 +5,7 @@ To add an engine: one file with a class that follows `zsd.engines.base.Engine`, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -83,6 +83,21 @@ def precisions_of(name: str, device: str | None = None) -> tuple[str, ...]:
     if device is not None:
         return by_device.get(device, ())
     return tuple(precision for precision in PRECISIONS if any(precision in had for had in by_device.values()))
+
+
+def refusal(name: str, precision: str, among: Collection[str] = PRECISIONS) -> str | None:
+    """Why an option cannot name a precision of an engine; None where it has it.
+
+    Args:
+        name: of the engine.
+        precision: what was asked for.
+        among: what can be asked for there.
+
+    Raises:
+        ConfigError: there is no such engine.
+    """
+    known = [one for one in precisions_of(name) if one in among]
+    return None if precision in known else f"{precision!r}: the {name} engine has {', '.join(known)}"
 
 
 def default_precision(name: str) -> str:

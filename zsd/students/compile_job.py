@@ -84,7 +84,9 @@ def _fill(
     )
     labels = LabelSet(names=tuple(names), multi_label=multi_label)
     one_pass = student_pass(directory, rows.heldout, threads=threads)
-    forms, _ = measure_forms(one_pass, labels, len(rows.heldout), engines=config.engine, without=[DRAFT])
+    forms, _ = measure_forms(
+        one_pass, labels, len(rows.heldout), student.config, engines=config.engine, without=[DRAFT]
+    )
     say_too_low(forms, config.min_agreement, len(rows.heldout))
     figures = {
         "job": identity,
