@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -285,14 +285,20 @@ def test_engine_auto_takes_a_draft_that_agrees_and_no_other(
         choose_engine(bare, LABELS, Placement(), TEXTS * 4, pairs=10**9, precision="draft", lengths=lengths)
 
 
+def compiling(teacher: str, output: Path, *more: str, texts: Sequence[str] = TEXTS) -> list[str]:
+    """A ``zsd compile`` of a corpus, which is written beside the output."""
+    data = output.parent / "rows.txt"
+    data.write_text("\n".join(texts), encoding="utf-8")
+    told = ["--data", str(data), "--label", "sports", "--label", "business", "--calibration-rows", "32"]
+    return ["compile", "--teacher", teacher, "--output", str(output), *told, *more]
+
+
 def test_a_teacher_is_compiled_with_a_draft_and_used(
     teacher_of: Callable[..., str], shared_cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data, output = tmp_path / "rows.txt", tmp_path / "out"
-    data.write_text("\n".join(TEXTS), encoding="utf-8")
-    told = ["--data", str(data), "--label", "sports", "--label", "business", "--calibration-rows", "32"]
-    argv = ["compile", "--teacher", teacher_of("bert"), "--output", str(output), *told, "--engine", "openvino"]
-    argv += ["--no-int8", "--draft", "1", "--draft-steps", "20", "--min-agreement", "0"]
+    output = tmp_path / "out"
+    argv = compiling(teacher_of("bert"), output, "--no-int8", "--draft", "1", "--draft-steps", "20")
+    argv += ["--engine", "openvino", "--min-agreement", "0"]
     assert main([*argv, "--json", str(tmp_path / "figures.json")]) == 0
     figures = json.loads((tmp_path / "figures.json").read_text())
     made = figures["draft"]
@@ -322,11 +328,9 @@ def test_a_draft_is_made_for_the_teachers_bias_too(
         return np.array([0.75, -0.75], np.float32)
 
     monkeypatch.setattr(draft, "_bias", bias)
-    data, output = tmp_path / "rows.txt", tmp_path / "out"
-    data.write_text("\n".join(TEXTS), encoding="utf-8")
-    told = ["--data", str(data), "--label", "sports", "--label", "business", "--calibration-rows", "32", "--no-int8"]
-    argv = ["compile", "--teacher", teacher_of("bert"), "--output", str(output), *told, "--engine", "torch"]
-    assert main([*argv, "--draft", "1", "--draft-steps", "2", "--min-agreement", "0"]) == 0
+    output = tmp_path / "out"
+    argv = compiling(teacher_of("bert"), output, "--no-int8", "--draft", "1", "--draft-steps", "2")
+    assert main([*argv, "--engine", "torch", "--min-agreement", "0"]) == 0
     assert len(asked) == 1 and asked[0][1] == 2
     assert json.loads((output / RECHECK_DRAFT).read_text())["bias"] == [0.75, -0.75]
     assert json.loads((output / "compile.json").read_text())["draft"]["biased"]
@@ -352,11 +356,8 @@ def test_a_draft_that_does_not_agree_is_one_line_and_leaves_nothing(
 ) -> None:
     half = Rechecked(alone=0.1, agreement=0.9, expected=0.5, within=0.3, share=0.42)
     monkeypatch.setattr(HeldOut, "with_recheck", lambda *_, **__: half)
-    data, output = tmp_path / "rows.txt", tmp_path / "out"
-    data.write_text("\n".join(TEXTS), encoding="utf-8")
-    told = ["--data", str(data), "--label", "sports", "--label", "business", "--calibration-rows", "48"]
-    argv = ["compile", "--teacher", teacher_of("bert"), "--output", str(output), *told, "--engine", "openvino"]
-    assert main([*argv, "--no-int8", "--draft", "1", "--draft-steps", "1"]) == 1
+    argv = compiling(teacher_of("bert"), tmp_path / "out", "--no-int8", "--draft", "1", "--draft-steps", "1")
+    assert main([*argv, "--engine", "openvino", "--calibration-rows", "48"]) == 1
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("zsd: error:")]
     assert len(errors) == 1 and "in 50.0% of the held-out rows with 42% of the pairs run again: give more" in errors[0]
     assert [path.name for path in tmp_path.iterdir() if path != shared_cache] == ["rows.txt"]
@@ -373,10 +374,8 @@ def test_a_draft_that_was_made_is_kept_where_no_int8_agrees(
         raise EngineError("it does not agree")
 
     monkeypatch.setattr("zsd.compile.job.write_int8", refuse)
-    data, output = tmp_path / "rows.txt", tmp_path / "out"
-    data.write_text("\n".join(TEXTS), encoding="utf-8")
-    told = ["--data", str(data), "--label", "sports", "--label", "business", "--calibration-rows", "32"]
-    argv = ["compile", "--teacher", teacher_of("bert"), "--output", str(output), *told, "--min-agreement", "0"]
+    output = tmp_path / "out"
+    argv = compiling(teacher_of("bert"), output, "--min-agreement", "0")
     assert main(argv) == 1
     assert main([*argv, "--draft", "1", "--engine", "openvino"]) == 0
     figures = json.loads((output / "compile.json").read_text())
@@ -398,11 +397,11 @@ def test_the_next_engine_asks_the_teacher_where_the_first_cannot(
         raise EngineError("there is no compiler")
 
     monkeypatch.setattr("zsd.engines.native.engine.load_library", refuse)
-    data = tmp_path / "rows.txt"
-    data.write_text("\n".join(f"{text} {n} times" for n, text in enumerate(TEXTS)), encoding="utf-8")
-    told = ["--data", str(data), "--label", "sports", "--label", "late", "--calibration-rows", "32", "--no-int8"]
-    argv = ["compile", "--teacher", teacher_of("bert"), *told, "--engine", "openvino", "--draft", "1"]
-    assert main([*argv, "--draft-steps", "2", "--min-agreement", "0", "--output", str(tmp_path / "out")]) == 0
+    texts = [f"{text} {n} times" for n, text in enumerate(TEXTS)]  # of which nothing is in the cache
+    argv = compiling(
+        teacher_of("bert"), tmp_path / "out", "--no-int8", "--draft", "1", "--draft-steps", "2", texts=texts
+    )
+    assert main([*argv, "--engine", "openvino", "--min-agreement", "0"]) == 0
     said = [line for line in capsys.readouterr().err.splitlines() if "the teacher is asked by" in line]
     assert said == (["zsd: compile: the teacher is asked by openvino: there is no compiler"] if has_amx() else [])
 
@@ -430,11 +429,9 @@ def test_a_compilation_that_was_killed_asks_the_teacher_for_what_is_missing_only
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(draft_logits, "PART_PAIRS", 20)  # ten rows a part
-    data = tmp_path / "rows.txt"
-    data.write_text("\n".join(f"{text} {n}" for n, text in enumerate(TEXTS)), encoding="utf-8")
-    told = ["--data", str(data), "--label", "sports", "--label", "late", "--calibration-rows", "32"]
-    argv = ["compile", "--teacher", teacher_of("bert"), *told, "--engine", "openvino", "--no-int8", "--draft", "1"]
-    argv += ["--draft-steps", "20", "--min-agreement", "0", "--output"]
+    texts = [f"{text} {n}" for n, text in enumerate(TEXTS)]
+    argv = compiling(teacher_of("bert"), tmp_path / "out", "--no-int8", "--draft", "1", texts=texts)
+    argv += ["--engine", "openvino", "--draft-steps", "20", "--min-agreement", "0", "--output"]
     states = {*(shared_cache / "draft").glob("*")}
     asked: list[int] = []
     score = Scorer.score
